@@ -1,0 +1,9 @@
+"""The two ways in which Reelsense says no. The command line prints each as one line."""
+
+
+class BadInput(ValueError):
+    """What the user gave cannot be used: names the file, row or flag and what to do. Exits 2."""
+
+
+class Failure(RuntimeError):
+    """The input was fine and the work still failed. Says what happened. Exits 1."""

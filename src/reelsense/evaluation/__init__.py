@@ -1,0 +1,1 @@
+"""From labels and probabilities to figures, pictures and a report. Knows no network."""

@@ -1,0 +1,130 @@
+"""From encoded reviews to padded batches: length buckets, a token budget, seeded order.
+
+Knows no network and no text.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Ids = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Encoded reviews: token ids (one array a review) and labels, 1 positive and 0 negative."""
+
+    ids: Sequence[Ids]
+    labels: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens all reviews have together."""
+        return sum(map(len, self.ids))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B reviews padded with 0 to T tokens: ids (B, T), lengths (B,), labels (B,), rows (B,).
+
+    `rows` are the places of the reviews in the examples that the batch was made from.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    labels: Tensor
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on another device."""
+        return Batch(
+            self.ids.to(device), self.lengths.to(device), self.labels.to(device), self.rows
+        )
+
+    def shards(self, count: int) -> list["Batch"]:
+        """Cut the batch into at most `count` parts of about as many tokens each."""
+        parts = []
+        for first in range(min(count, len(self))):
+            # Rows lie sorted by length, so taking every count-th one shares the work evenly.
+            lengths = self.lengths[first::count]
+            ids = self.ids[first::count, : max(1, int(lengths.max()))]
+            parts.append(Batch(ids, lengths, self.labels[first::count], self.rows[first::count]))
+        return parts
+
+
+def shorten(ids: Ids, tokens: int, keep: str) -> Ids:
+    """Return at most `tokens` of the ids (0: all): head, tail, or head+tail.
+
+    head+tail keeps the first quarter and the last three (Sun et al. 2019, 128 + 382 of 510).
+    """
+    if not tokens or len(ids) <= tokens:
+        return ids
+    head = {"head": tokens, "tail": 0, "head+tail": tokens // 4}[keep]
+    return np.concatenate([ids[:head], ids[len(ids) - (tokens - head) :]])
+
+
+def crop(examples: Examples, tokens: int, order: np.random.Generator) -> Examples:
+    """Return a random stretch of at most `tokens` of each review (0: the examples as they are)."""
+    if not tokens:
+        return examples
+    starts = order.random(len(examples))
+    ids = [
+        row[(first := int(start * (len(row) - tokens + 1))) : first + tokens]
+        if len(row) > tokens
+        else row
+        for row, start in zip(examples.ids, starts, strict=True)
+    ]
+    return Examples(ids, examples.labels)
+
+
+def plan(
+    lengths: Sequence[int], reviews: int, tokens: int, order: np.random.Generator | None = None
+) -> list[NDArray[np.int64]]:
+    """Return the rows of each batch: reviews of like length, shortest first or shuffled by `order`.
+
+    A batch holds at most `reviews` rows and, unless a single review is longer, at most `tokens`
+    tokens with its padding. With `order`, lengths are jittered by up to a tenth before sorting, so
+    that batches differ from epoch to epoch; padding then stays below 6% on the bundled reviews.
+    """
+    sizes = np.maximum(np.asarray(lengths, dtype=np.int64), 1)
+    jitter = 1 + 0.1 * order.random(len(sizes)) if order is not None else np.ones(len(sizes))
+    rows = np.argsort(sizes * jitter, kind="stable")
+    batches: list[NDArray[np.int64]] = []
+    start, longest = 0, 0
+    for place, row in enumerate(rows):
+        longest = max(longest, int(sizes[row]))
+        count = place - start + 1
+        if count > 1 and (count > reviews or count * longest > tokens):
+            batches.append(rows[start:place])
+            start, longest = place, int(sizes[row])
+    if len(rows):
+        batches.append(rows[start:])
+    if order is not None:
+        batches = [batches[place] for place in order.permutation(len(batches))]
+    return [batch[np.argsort(sizes[batch], kind="stable")] for batch in batches]
+
+
+def pad(examples: Examples, rows: NDArray[np.int64]) -> Batch:
+    """Return the examples at `rows` as one padded batch."""
+    lengths = np.array([len(examples.ids[row]) for row in rows], dtype=np.int64)
+    ids = np.zeros((len(rows), max(1, int(lengths.max()))), dtype=np.int64)
+    for place, row in enumerate(rows):
+        ids[place, : lengths[place]] = examples.ids[row]
+    labels = torch.tensor(examples.labels[rows], dtype=torch.float32)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(lengths), labels, rows)
+
+
+def in_order(examples: Examples, reviews: int = 256, tokens: int = 16384) -> Iterator[Batch]:
+    """Yield all examples in batches, shortest first: for measuring."""
+    for rows in plan([len(ids) for ids in examples.ids], reviews, tokens):
+        yield pad(examples, rows)

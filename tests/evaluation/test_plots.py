@@ -1,0 +1,218 @@
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from reelsense.errors import BadInput, Failure
+from reelsense.evaluation import metrics, plots
+
+PICTURES = ["accuracy.png", "loss.png", "confusion.png", "roc.png", "calibration.png", "data.png"]
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """Few pixels: these tests look at what is drawn, not at how sharp it is."""
+    monkeypatch.setattr(plots, "DPI", 40)
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    """A missing glyph, a squeezed layout or a formula in a word shows itself as a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """All that is written in the pictures drawn in this test."""
+    seen = []
+
+    def save(self, *args, **kwargs):
+        for axes in self.axes:
+            seen.extend(text.get_text() for text in axes.texts)
+            seen.append(axes.get_title(loc="left"))
+        return original(self, *args, **kwargs)
+
+    original = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", save)
+    return seen
+
+
+def history(epochs=4, test=True):
+    rows = []
+    for epoch in range(1, epochs + 1):
+        parts = {"train": 0.8, "validation": 0.79} | ({"test": 0.78} if test else {})
+        rows.append(
+            {"epoch": epoch}
+            | {n: {"loss": 0.5 / epoch, "accuracy": a + 0.01 * epoch} for n, a in parts.items()}
+        )
+    return rows
+
+
+def evaluation(n=300, only=None):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, n) if only is None else np.full(n, only)
+    p = 1 / (1 + np.exp(-random.normal(2.0 * (2 * labels - 1), 1.5)))
+    return metrics.evaluate(labels, p, random.integers(1, 900, n), [str(i) for i in range(n)])
+
+
+def description(words=("good", "fine")):
+    rows = [[word, 10, 2.5] for word in words]
+    return {
+        "source": "nowhere",
+        "n": 30,
+        "empty": 0,
+        "parts": {
+            "train": {"n": 20, "positive": 10, "negative": 10, "films": 7},
+            "validation": {"n": 0, "positive": 0, "negative": 0, "films": 0},
+            "test": {"n": 10, "positive": 9, "negative": 1, "films": 0},
+        },
+        "lengths": {
+            "mean": 90.0, "median": 80.0, "p95": 150.0, "p99": 190.0, "max": 500,
+            "histogram": {"edges": [0, 100, 200], "negative": [3, 8], "positive": [9, 10]},
+        },
+        "duplicates": 1,
+        "method": "cut by $film$",
+        "words": {"positive": rows, "negative": rows},
+        "ngrams": {"positive": rows, "negative": rows},
+        "frequent": {"positive": [row[:2] for row in rows], "negative": []},
+    }  # fmt: skip
+
+
+def results(**changes):
+    linear = {"name": "linear", "seconds": 1.0, "test": evaluation(200)}
+    whole = {"test": evaluation(), "baseline": linear, "best_epoch": 3, "data": description()}
+    return whole | changes
+
+
+def is_png(path: Path):
+    return path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_every_picture_of_a_run_is_drawn(tmp_path):
+    drawn = plots.draw_run(history(), results(), tmp_path)
+    assert [path.name for path in drawn] == PICTURES
+    assert all(is_png(path) for path in drawn)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(PICTURES)
+
+
+def test_what_is_missing_is_left_out(tmp_path):
+    bare = {"test": evaluation()}
+    drawn = plots.draw_run(history(test=False), bare, tmp_path)
+    assert [path.name for path in drawn] == PICTURES[:-1]
+    assert plots.draw_run([], {}, tmp_path) == []
+
+
+def test_curves_carry_their_names_the_baseline_and_the_epoch_that_was_kept(tmp_path, texts):
+    linear = {"test": {"accuracy": 0.805}}
+    plots.draw_accuracy(history(), tmp_path / "a.png", 3, linear)
+    written = "\n".join(texts)
+    for expected in (
+        "train 84.0%",
+        "validation 83.0%",
+        "test 82.0%",
+        "linear baseline, test 80.5%",
+        "best epoch 3",
+        "train 83.0% · validation 82.0% · test 81.0%",
+    ):
+        assert expected in written
+
+
+def test_no_test_curve_and_no_baseline_leave_no_word_of_them(tmp_path, texts):
+    plots.draw_accuracy(history(test=False), tmp_path / "a.png", 3)
+    plots.draw_loss(history(test=False), tmp_path / "l.png", 3)
+    assert not any("test" in text or "baseline" in text for text in texts)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 60])
+def test_any_number_of_epochs(tmp_path, epochs):
+    for best in (None, 1, epochs, 99):
+        assert is_png(plots.draw_accuracy(history(epochs), tmp_path / "a.png", best))
+
+
+def test_no_epoch_is_an_error_and_leaves_no_file(tmp_path):
+    with pytest.raises(BadInput, match="no epoch to draw"):
+        plots.draw_loss([], tmp_path / "loss.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_that_are_formulas_emoji_or_control_characters(tmp_path, texts):
+    odd = ("$5", "$x^2$", "\\frac{", "日本", "😀", "a\x96b", "_", "{}", "%", "\n", "نص", "w" * 200)
+    assert is_png(plots.draw_data(description(odd), tmp_path / "data.png"))
+    assert "$x^2$" in texts
+    assert "□□" in texts
+    assert max(len(text) for text in texts) < 120
+
+
+def test_data_without_words_or_labels(tmp_path):
+    bare = description() | {"words": {}, "ngrams": None, "frequent": {}, "duplicates": 0}
+    bare["parts"]["unsup"] = {"n": 5, "positive": 0, "negative": 0, "films": None}
+    assert is_png(plots.draw_data(bare, tmp_path / "data.png"))
+
+
+@pytest.mark.parametrize("only", [0, 1])
+def test_one_class_only(tmp_path, texts, only):
+    drawn = plots.draw_run(history(), results(test=evaluation(only=only)), tmp_path)
+    assert len(drawn) == len(PICTURES)
+    assert any("all of one class" in text for text in texts)
+    assert "no such review" in texts
+
+
+def test_the_area_stands_in_the_title(tmp_path, texts):
+    found = evaluation()
+    plots.draw_roc(found, tmp_path / "roc.png", {"test": evaluation(200)})
+    assert f"ROC curve: area {found['roc_auc']:.3f}" in texts
+    assert any(text.startswith("linear baseline") for text in texts)
+
+
+def test_equal_data_give_equal_files(tmp_path):
+    one = plots.draw_confusion(evaluation(), tmp_path / "1.png").read_bytes()
+    assert plots.draw_confusion(evaluation(), tmp_path / "2.png").read_bytes() == one
+
+
+def test_a_failure_leaves_the_old_picture_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "roc.png"
+    path.write_bytes(b"old")
+
+    def full(self, target, **kwargs):
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(Failure, match="the disk is full"):
+        plots.draw_roc(evaluation(), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_may_draw_at_once(tmp_path):
+    alone = plots.draw_loss(history(), tmp_path / "alone.png", 3).read_bytes()
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    threads = [
+        threading.Thread(target=plots.draw_loss, args=(history(), path, 3)) for path in paths
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(path.read_bytes() == alone for path in paths)
+
+
+def test_pyplot_is_not_needed():
+    import subprocess
+    import sys
+
+    code = "import sys, reelsense.evaluation.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_are_pushed_apart_and_no_further():
+    assert plots._apart([0.1, 0.5, 0.9], 0.06) == pytest.approx([0.1, 0.5, 0.9])
+    assert plots._apart([0.5, 0.5], 0.06) == pytest.approx([0.47, 0.53])
+    found = plots._apart([0.1, 0.11, 0.12, 0.5], 0.06)
+    assert np.diff(found).min() >= 0.06 - 1e-12
+    assert found[-1] == pytest.approx(0.5)

@@ -1,0 +1,209 @@
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reelsense.errors import BadInput
+from reelsense.text.reviews import Reviews, read_reviews
+from reelsense.text.splits import Split, leaks, normalised, split
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Reviews:
+    return read_reviews()
+
+
+def make(
+    n: int = 400,
+    *,
+    films: int | None = 40,
+    texts: list[str] | None = None,
+    parts: list[str] | None = None,
+    seed: int = 0,
+) -> Reviews:
+    rng = np.random.default_rng(seed)
+    film = np.full(n, -1) if films is None else rng.integers(films, size=n)
+    return Reviews(
+        ids=tuple(map(str, range(n))),
+        texts=tuple(texts or [f"review {i}" for i in range(n)]),
+        labels=rng.integers(2, size=n).astype(np.int8),
+        films=film.astype(np.int64),
+        parts=tuple(parts or [""] * n),
+        source="made",
+    )
+
+
+def rows(cut: Split) -> list[Any]:
+    return [cut.train, cut.validation, cut.test]
+
+
+def equal(a: Split, b: Split) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(rows(a), rows(b), strict=True))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_bundled_reviews_are_cut_by_film(bundled: Reviews, seed: int) -> None:
+    cut = split(bundled, seed=seed)
+    for part, share in zip(rows(cut), (0.8, 0.1, 0.1), strict=True):
+        assert abs(len(part) / len(bundled) - share) < 0.01
+        assert abs(bundled.labels[part].mean() - 0.5) < 0.01
+    found = leaks(bundled, cut)
+    assert set(found["shared_films"].values()) == {0}
+    assert set(found["rows_sharing_a_film"].values()) == {0}
+    texts = found["duplicate_texts"]
+    assert [texts["train_validation"], texts["train_test"], texts["validation_test"]] == [0, 0, 0]
+    assert texts["within_train"] == 0
+    assert len(cut.train) + len(cut.validation) + len(cut.test) + cut.duplicates == 25_000
+    assert 80 <= cut.duplicates <= 98
+    assert cut.method == "cut by film (3,456 films, none in two parts)"
+    assert cut.seed == seed
+
+
+def test_a_random_cut_of_the_bundled_reviews_leaks(bundled: Reviews) -> None:
+    order = np.random.default_rng(0).permutation(len(bundled))
+    cut = Split(order[5000:], order[:2500], order[2500:5000], "at random", 0, 0)
+    found = leaks(bundled, cut)
+    assert found["rows_sharing_a_film"]["test"] > 0.9 * 2500
+    assert found["duplicate_texts"]["train_test"] > 0
+
+
+def test_bundled_reviews_without_films_are_cut_in_blocks(bundled: Reviews) -> None:
+    unknown = Reviews(
+        bundled.ids, bundled.texts, bundled.labels, np.full(25_000, -1), bundled.parts, "x"
+    )
+    cut = split(unknown, seed=3)
+    assert len(cut.test) == 2500
+    assert 2490 <= len(cut.validation) <= 2500  # less what stands in the test set as well
+    assert cut.method == "cut in contiguous blocks within each class (films not known)"
+    assert leaks(unknown, cut)["rows_without_film"] == 25_000 - cut.duplicates
+    for part in (cut.validation, cut.test):
+        for label in (0, 1):
+            of_class = np.flatnonzero(bundled.labels == label)
+            places = np.searchsorted(of_class, part[bundled.labels[part] == label]).tolist()
+            breaks = sum(b != a + 1 for a, b in pairwise(places))
+            assert breaks <= 5  # the jump from the end of the ring, and copies taken out
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    films=st.one_of(st.none(), st.integers(30, 200)),
+    validation=st.floats(0.1, 0.3),
+    test=st.floats(0.1, 0.3),
+)
+def test_parts_are_disjoint_complete_balanced_and_repeatable(
+    seed: int, films: int | None, validation: float, test: float
+) -> None:
+    reviews = make(600, films=films, seed=seed % 1000)
+    cut = split(reviews, validation=validation, test=test, seed=seed)
+    together = np.concatenate(rows(cut))
+    assert sorted(together.tolist()) == list(range(600))
+    assert all((np.diff(part) > 0).all() for part in rows(cut))
+    found = leaks(reviews, cut)
+    assert set(found["shared_films"].values()) == {0}
+    for part, share in zip(rows(cut)[1:], (validation, test), strict=True):
+        assert abs(len(part) / 600 - share) < 0.04
+        assert abs(reviews.labels[part].mean() - reviews.labels.mean()) < 0.12
+    assert equal(cut, split(reviews, validation=validation, test=test, seed=seed))
+
+
+def test_another_seed_cuts_otherwise() -> None:
+    for films in (40, None):
+        reviews = make(films=films)
+        assert not equal(split(reviews, seed=0), split(reviews, seed=1))
+
+
+def test_the_sources_test_set_is_the_test_set() -> None:
+    parts = ["test"] * 100 + ["train"] * 300
+    reviews = make(400, parts=parts)
+    cut = split(reviews, test=0.5)
+    assert cut.test.tolist() == list(range(100))
+    assert abs(len(cut.validation) - 30) <= 5  # half a film of each class
+    assert len(cut.train) + len(cut.validation) == 300
+    assert "the source's own test set; validation cut by film" in cut.method
+    assert leaks(reviews, cut)["shared_films"]["train_validation"] == 0
+
+
+def test_rows_without_label_are_in_no_part() -> None:
+    reviews = make(400)
+    labels = reviews.labels.copy()
+    labels[:100] = -1
+    cut = split(Reviews(reviews.ids, reviews.texts, labels, reviews.films, reviews.parts, "x"))
+    assert min(np.concatenate(rows(cut))) == 100
+    assert cut.duplicates == 0
+
+
+def test_films_known_for_some_rows() -> None:
+    reviews = make(400)
+    films = reviews.films.copy()
+    films[::2] = -1
+    mixed = Reviews(reviews.ids, reviews.texts, reviews.labels, films, reviews.parts, "x")
+    cut = split(mixed)
+    assert "by film" in cut.method
+    assert "200 reviews whose film is not known" in cut.method
+    assert set(leaks(mixed, cut)["shared_films"].values()) == {0}
+
+
+def test_copies_stay_in_the_test_set_then_in_validation() -> None:
+    texts = [f"review {i}" for i in range(400)]
+    parts = ["test"] * 100 + [""] * 300
+    clean = split(make(400, texts=texts, parts=parts))
+    train, validation = clean.train.tolist(), clean.validation.tolist()
+    texts[train[0]] = "REVIEW<br /><br />5 "  # also in test
+    texts[validation[0]] = "Review\n7"  # also in test
+    texts[train[1]] = texts[validation[1]] = "Twice, in train and validation"
+    texts[train[2]] = texts[train[3]] = texts[train[4]] = "Three times in train"
+    texts[3] = texts[4] = "twice in test"
+    reviews = make(400, texts=texts, parts=parts)
+    cut = split(reviews)
+    assert cut.test.tolist() == list(range(100))
+    assert sorted(set(validation) - set(cut.validation)) == [validation[0]]
+    assert sorted(set(train) - set(cut.train)) == sorted([train[0], train[1], *train[3:5]])
+    assert cut.duplicates == 5
+    found = leaks(reviews, cut)
+    assert found["dropped"] == 5
+    assert found["duplicate_texts"] == {
+        "train_validation": 0, "train_test": 0, "validation_test": 0,
+        "within_train": 0, "within_validation": 0, "within_test": 1,
+    }  # fmt: skip
+    whole = Split(clean.train, clean.validation, clean.test, "", 0, 0)
+    assert leaks(reviews, whole)["duplicate_texts"] == {
+        "train_validation": 1, "train_test": 1, "validation_test": 1,
+        "within_train": 2, "within_validation": 0, "within_test": 1,
+    }  # fmt: skip
+
+
+@given(st.text())
+def test_normalised_ignores_case_breaks_and_white_space(text: str) -> None:
+    once = normalised(text)
+    assert normalised(once) == once
+    assert normalised(f" {text}<br /><BR/>\n") == once
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("films", [None, 3])
+def test_too_few_reviews(n: int, films: int | None) -> None:
+    with pytest.raises(BadInput, match=r"made: .* too few to split.*bring more reviews"):
+        split(make(n, films=films))
+
+
+def test_one_film_cannot_be_cut() -> None:
+    with pytest.raises(BadInput, match="400 reviews of 1 films are too few"):
+        split(make(400, films=1))
+
+
+def test_a_source_of_copies_cannot_be_cut() -> None:
+    with pytest.raises(BadInput, match="too few to split"):
+        split(make(400, texts=["same"] * 400))
+
+
+def test_impossible_shares() -> None:
+    with pytest.raises(BadInput, match="validation share 0 is not between 0 and 1"):
+        split(make(), validation=0)
+    with pytest.raises(BadInput, match=r"test share 1\.5 is not"):
+        split(make(), test=1.5)
+    with pytest.raises(BadInput, match=r"nothing to train on"):
+        split(make(), validation=0.5, test=0.5)
