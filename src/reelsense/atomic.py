@@ -48,6 +48,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write `content` (text as UTF-8) to `path`, whole or not at all."""
-    data = content.encode() if isinstance(content, str) else content
+    # A lone surrogate (JSON may hold one, and so may a file's name) has no UTF-8; backslashreplace
+    # writes it as \udXXX, which is how JSON spells it.
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     with replacing(path) as temporary:
         temporary.write_bytes(data)

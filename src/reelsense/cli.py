@@ -2,18 +2,22 @@
 
 import contextlib
 import dataclasses
+import io
+import json
+import os
+import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reelsense import __version__
-from reelsense.errors import BadInput, Failure
-from reelsense.model.recipe import Recipe, flag, read_recipe, shipped_recipes
+from reelsense.errors import INSTALL, BadInput, Failure
+from reelsense.model.recipe import Recipe, differences, flag, read_recipe, shipped_recipes
 
 if TYPE_CHECKING:
     from reelsense.text.reviews import Reviews
@@ -22,28 +26,41 @@ if TYPE_CHECKING:
     from reelsense.training.prepare import Prepared
 
 Command = Callable[..., Any]
-NEEDS_TRAIN = 'pip install "reelsense[train]"'
+VALUES = [field for field in dataclasses.fields(Recipe) if field.name not in ("name", "about")]
+
+
+class Interrupted(Exception):
+    """A signal stopped the work; the exit code is 128 and the signal's number."""
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.code = 128 + number
 
 
 def main() -> None:
     """Run the command line; every error is one line on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # for a word that the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
-        code = cli(standalone_mode=False)
-    except click.ClickException as error:
-        code = _refuse(error.format_message(), 2)
+        code = cli(sys.argv[1:] or ["--help"], prog_name="reelsense", standalone_mode=False)
+    except click.UsageError as error:
+        verb = error.ctx.command_path if error.ctx else "reelsense"
+        code = _refuse(f"{error.format_message().rstrip('.')}; see `{verb} --help`", 2)
     except BadInput as error:
         code = _refuse(str(error), 2)
     except Failure as error:
         code = _refuse(str(error), 1)
+    except Interrupted as error:
+        code = _refuse(str(error), error.code)
     except ModuleNotFoundError as error:
-        code = _refuse(f"this needs the package {error.name}; install it with: {NEEDS_TRAIN}", 1)
-    except (click.Abort, KeyboardInterrupt):
-        code = _refuse("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output has gone, as in `| head`
-        sys.stderr.close()
-        code = 0
+        code = _refuse(f"this needs the package {error.name}; install it with: {INSTALL}", 1)
     except OSError as error:
         code = _refuse(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        code = _refuse("out of memory; try a smaller --batch-tokens or --hidden", 1)
     sys.exit(code)
 
 
@@ -53,7 +70,40 @@ def _refuse(message: str, code: int) -> int:
     return code
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _is_out_of_memory(error: Exception) -> bool:
+    """Say whether memory was short; torch says so with a RuntimeError."""
+    said = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in said or "out of memory" in said
+
+
+class _Verbs(click.Group):
+    """The verbs in the order of this file; a Ctrl-C is ours to word."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would print an empty line first
+            raise Interrupted("interrupted") from None
+
+
+class _Train(click.Command):
+    """A verb whose help lists the values of a recipe by themselves."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        of_recipe = {field.name for field in VALUES}
+        for title, wanted in (("Options", False), ("Values of the recipe", True)):
+            chosen = [p for p in self.get_params(ctx) if (p.name in of_recipe) == wanted]
+            with formatter.section(title):
+                formatter.write_dl([row for p in chosen if (row := p.get_help_record(ctx))])
+
+
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="reelsense")
 def cli() -> None:
     """Film-review sentiment with a bidirectional LSTM on GloVe word vectors."""
@@ -81,31 +131,32 @@ def _machine_options(command: Command) -> Command:
         help="Where to compute; auto takes a GPU when there is one.",
     )  # fmt: skip
     threads = click.option(
-        "--threads", type=click.IntRange(1, 256), help="Processor cores to use; all by default."
-    )
+        "--threads", type=click.IntRange(1, 256), metavar="N",
+        help="Processor cores to use; all by default.",
+    )  # fmt: skip
     return device(threads(command))
 
 
 def _recipe_options(command: Command) -> Command:
     """Add a flag for every field of a recipe, with its help."""
-    for setting in reversed(dataclasses.fields(Recipe)):
-        if setting.name in ("name", "about"):
-            continue
+    metavars = {int: "N", float: "X", str: "NAME"}
+    for setting in reversed(VALUES):
         choices, kind = setting.metadata["choices"], type(setting.default)
-        option = flag(setting.name)
+        option, about = flag(setting.name), setting.metadata["help"]
         if kind is bool:
             option += f"/--no-{setting.name.replace('_', '-')}"
         command = click.option(
             option,
             setting.name,
             type=click.Choice(choices) if choices else kind,
+            metavar=None if choices else metavars.get(kind),
             default=None,
-            help=setting.metadata["help"][0].upper() + setting.metadata["help"][1:] + ".",
+            help=about[0].upper() + about[1:] + ".",
         )(command)
     return command
 
 
-@cli.command()
+@cli.command(cls=_Train)
 @click.option("--recipe", default="default", show_default=True, metavar="NAME",
               help="A recipe that `reelsense recipes` lists, or a TOML file.")  # fmt: skip
 @click.option("--run", "run_name", type=click.Path(path_type=Path), metavar="FOLDER",
@@ -126,21 +177,22 @@ def train(
     threads: int | None,
     **changes: Any,
 ) -> None:
-    """Train a network, measure it on the test part, draw every curve, write a report.
+    """Train a network, measure it, draw every curve, write a report.
 
-    The flags below --threads change single values of the recipe.
+    It is measured on the test part, which nothing before has seen, beside a linear baseline that
+    is trained on the same reviews. Ctrl-C saves the run; the same command with --resume goes on.
     """
     chosen = {key: value for key, value in changes.items() if value is not None}
-    plan = read_recipe(recipe).changed(**chosen)
+    started_from = read_recipe(recipe)
+    plan = started_from.changed(**chosen)
     run = run_name or Path("runs") / plan.name
     source = _source(data, text_column, label_column, labels)
+    _need_folder(run)
 
     from reelsense.training import checkpoint
 
-    if run.exists() and not resume:  # before a minute of reading, not after
-        checkpoint.open_run(run, plan, {}, {}, resume)
-    if resume and (run / "report.html").exists() and not checkpoint.state_path(run).exists():
-        checkpoint.open_run(run, plan, {}, {}, resume)
+    there = checkpoint.check_run(run, plan, resume)  # before a minute of reading, not after
+    if there and (run / "report.html").exists() and not checkpoint.state_path(run).exists():
         click.echo(f"{run} has finished already: {run / 'report.html'}")
         return
     reviews = _read(source)
@@ -154,24 +206,27 @@ def train(
 
     machine = find_machine(device, threads, plan.precision)
     prepared = prepare(plan, reviews)
+    network = build(plan, prepared.vectors.matrix, prepared.vectors.found)
     hashes = prepared.hashes()
-    checkpoint.open_run(run, plan, source, hashes, resume)
+    checkpoint.open_run(run, plan, source, hashes, resume)  # from here on the input is good
     prepared.tokenizer.save(run / "tokenizer.json")
     write_environment(run, plan, machine, hashes)
-    click.echo(_what_it_trains_on(plan, prepared, machine))
+    click.echo(_what_it_trains_on(started_from, plan, prepared, machine))
 
-    network = build(plan, prepared.vectors.matrix, prepared.vectors.found)
     training, validation = (prepared.examples(plan, part) for part in ("train", "validation"))
-    with _interruptible(run) as interrupted:
-        running = steps(plan, network, training, validation, run, machine)
+    running = steps(plan, network, training, validation, run, machine)
+    with _interruptible() as interrupted:
         _draw_progress(running, plan, interrupted)
-    click.echo("Measuring on the test part, and training the linear baseline beside it ...")
-    measured = measure_run(run, plan, prepared, network, machine)
-    excerpts = dict(zip(reviews.ids, reviews.texts, strict=True))
-    report = write_report(run, excerpts)
+    click.echo("\nMeasuring on the test part, beside the linear baseline ...")
+    try:
+        measured = measure_run(run, plan, prepared, network, machine)
+        report = write_report(run, dict(zip(reviews.ids, reviews.texts, strict=True)))
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {_how_to_go_on()}") from None
+    click.echo(f"Weights of epoch {measured['best_epoch']}, with the lowest validation loss\n")
     _print_figures(measured, "test")
-    click.echo(f"Weights  {run / 'weights.safetensors'}  sha256 {measured['weights_sha256']}")
-    click.echo(f"Report   {report}")
+    click.echo(f"Weights   {run / 'weights.safetensors'}  sha256 {measured['weights_sha256']}")
+    click.echo(f"Report    {report}")
 
 
 @cli.command()
@@ -193,30 +248,38 @@ def evaluate(
     device: str,
     threads: int | None,
 ) -> None:
-    """Measure a finished run on its test part, or on other labelled reviews.
+    """Measure a run on its test part or on other labelled reviews.
 
     The linear baseline, trained on the same reviews as the run, is measured beside it.
     """
+    if data is None and (text_column or label_column or labels):
+        raise BadInput("--text-column, --label-column and --labels go with --data; add it")
+
     from reelsense.training.checkpoint import read_run
     from reelsense.training.machine import find_machine
     from reelsense.training.measure import evaluate_run
 
+    folder = out or run / "evaluation"
     recipe, saved = read_run(run)
-    own = _read(saved["source"])
+    _need_folder(folder)
+    try:
+        own = _read(saved["source"])
+    except BadInput as error:
+        raise BadInput(f"{run}: needs the reviews that it was trained on, but {error}") from None
     other = None if data is None else _read(_source(data, text_column, label_column, labels))
     machine = find_machine(device, threads, recipe.precision)
-    folder = out or run / "evaluation"
     measured = evaluate_run(run, recipe, own, other, part, folder, machine)
-    _print_figures(measured, "test")
+    _print_figures(measured, measured["part"])
     if measured["seen"]:
-        click.echo(f"{measured['seen']} of these reviews were in the training part of the run.")
-    click.echo(f"Figures  {folder / 'metrics.json'}")
+        click.echo(f"Seen      {measured['seen']:,} of these reviews were trained on")
+    click.echo(f"Figures   {folder / 'metrics.json'}")
 
 
 @cli.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/data"),
-              show_default=True, help="Folder for data.json and data.png.")  # fmt: skip
-@click.option("--split-seed", type=click.IntRange(0), default=0, help="Seed of the split.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/data"), metavar="FOLDER",
+              show_default=True, help="Where data.json and data.png go.")  # fmt: skip
+@click.option("--split-seed", type=click.IntRange(0, 2**31), default=0, metavar="N",
+              help="Seed of the split.")  # fmt: skip
 @_data_options
 def data(
     out: Path,
@@ -226,19 +289,20 @@ def data(
     label_column: str | None,
     labels: str | None,
 ) -> None:
-    """Show what reviews there are: counts, lengths, leaks, the words of each class."""
+    """Show the reviews: counts, lengths, leaks, telling words."""
+    _need_folder(out)
     reviews = _read(_source(data, text_column, label_column, labels))
 
+    from reelsense.atomic import write_atomically
     from reelsense.evaluation.plots import draw_data
     from reelsense.text.describe import describe
     from reelsense.text.splits import split
-    from reelsense.training.measure import write_json
 
     described = describe(reviews, split(reviews, seed=split_seed))
-    write_json(out / "data.json", described)
+    write_atomically(out / "data.json", json.dumps(described, indent=2) + "\n")
     picture = draw_data(described, out / "data.png")
     _print_data(described)
-    click.echo(f"Picture  {picture}")
+    click.echo(f"Picture   {picture}")
 
 
 @cli.command()
@@ -248,7 +312,13 @@ def data(
 @click.option("--from", "from_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Take and check a file that you have already, without network.")  # fmt: skip
 def download(name: str, folder: Path | None, from_file: Path | None) -> None:
-    """Fetch the official IMDB reviews (84 MB) or GloVe vectors (862 MB), checked by hash."""
+    """Fetch the official IMDB reviews or GloVe vectors, checked.
+
+    The reviews have 84 MB, the vectors 862 MB. A download that broke off goes on where it stopped.
+    """
+    if folder:
+        _need_folder(folder)
+
     from reelsense.download import download as fetch
 
     path = fetch(name, folder=folder, from_file=from_file)
@@ -260,12 +330,14 @@ def download(name: str, folder: Path | None, from_file: Path | None) -> None:
 @cli.command()
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
-    """List the shipped recipes, or print the one called NAME as TOML."""
+    """List the shipped recipes, or print one as TOML."""
     if name:
         click.echo(read_recipe(name).to_toml(), nl=False)
         return
-    for shipped, recipe in shipped_recipes().items():
-        click.echo(f"{shipped:<10} {recipe.about}")
+    listed = shipped_recipes()
+    width = max(map(len, listed))
+    for shipped, recipe in listed.items():
+        click.echo(f"{shipped:<{width}}  {recipe.about}")
 
 
 def _source(
@@ -277,7 +349,9 @@ def _source(
         values = [label.strip() for label in labels.split(",")]
         if len(values) != 2 or not all(values) or values[0] == values[1]:
             raise BadInput(f"--labels {labels}: give two different labels, as in --labels bad,good")
-    source = data or "bundled"
+    source = "bundled" if data is None else data
+    if not source:
+        raise BadInput("--data is empty; name a file or a folder, or leave it out")
     if source != "bundled":
         source = str(Path(source).resolve())
     return {"source": source, "text_column": text_column, "label_column": label_column,
@@ -288,15 +362,33 @@ def _read(source: dict[str, Any]) -> "Reviews":
     """Read the reviews and say what was left out."""
     from reelsense.text.reviews import read_reviews
 
-    values = source["label_values"]
-    reviews = read_reviews(**{**source, "label_values": tuple(values) if values else None})
+    values = source.get("label_values")
+    reviews = read_reviews(
+        source.get("source", "bundled"),
+        text_column=source.get("text_column"),
+        label_column=source.get("label_column"),
+        label_values=tuple(values) if values else None,
+    )
     if reviews.empty:
-        click.echo(f"{source['source']}: {reviews.empty} rows without text left out.", err=True)
+        rows = "row" if reviews.empty == 1 else "rows"
+        click.echo(f"{reviews.source}: left out {reviews.empty:,} {rows} without text", err=True)
     return reviews
 
 
+def _need_folder(path: Path) -> None:
+    """Refuse, before any work, a folder that cannot be made or written."""
+    try:
+        there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be a folder ({error.strerror}); choose another") from None
+    if not there.is_dir():
+        raise BadInput(f"{path}: {there} is a file, not a folder; choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(f"{path}: {there} cannot be written; choose another")
+
+
 @contextlib.contextmanager
-def _interruptible(run: Path) -> Iterator[Callable[[], bool]]:
+def _interruptible() -> Iterator[Callable[[], bool]]:
     """Let the first Ctrl-C (or SIGTERM) end the step in hand, and the second end the program."""
     asked: list[int] = []
 
@@ -313,13 +405,17 @@ def _interruptible(run: Path) -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if asked:
-        raise click.ClickException(
-            f"interrupted and saved; the same command with --resume goes on in {run}"
-        )
+        raise Interrupted(f"interrupted and saved; {_how_to_go_on()}", asked[0])
+
+
+def _how_to_go_on() -> str:
+    """Return the command that goes on with this run."""
+    arguments = [*sys.argv[1:], *([] if "--resume" in sys.argv else ["--resume"])]
+    return f"go on with: {shlex.join(['reelsense', *arguments])}"
 
 
 def _draw_progress(
-    running: "Iterator[Step | EpochEnd]", recipe: Recipe, interrupted: Callable[[], bool]
+    running: "Generator[Step | EpochEnd]", recipe: Recipe, interrupted: Callable[[], bool]
 ) -> None:
     """Show the steps of a training as they come: a bar on a terminal, plain lines elsewhere."""
     from rich.console import Console
@@ -327,43 +423,55 @@ def _draw_progress(
 
     from reelsense.training.loop import EpochEnd
 
-    console = Console(highlight=False)
+    terminal = sys.stdout.isatty()
+    console = Console(highlight=False, markup=False, force_terminal=terminal)
     columns = (
         TextColumn("Epoch {task.fields[epoch]}"),
-        BarColumn(),
+        BarColumn(bar_width=None),
         TextColumn("{task.fields[now]}"),
     )
+    bar = Progress(*columns, console=console, transient=True, expand=True, disable=not terminal)
+    task = bar.add_task("", total=1.0, epoch=f"1/{recipe.epochs}", now="")
     last_line = time.monotonic()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=1.0, epoch=f"1/{recipe.epochs}", now="")
+    click.echo(EPOCH_TITLES)
+    # A broken pipe ends the loop too; closing then saves the run, as after a Ctrl-C.
+    with bar, contextlib.closing(running):
         for event in running:
             if isinstance(event, EpochEnd):
-                bar.console.print(_epoch_line(event.record, recipe))
+                line = _epoch_line(event.record, recipe)
+                # Above the bar; elsewhere a line has no width to be folded at.
+                console.print(line, soft_wrap=True) if terminal else click.echo(line)
             else:
-                now = (
-                    f"loss {event.loss:.3f}  accuracy {event.accuracy:.1%}  "
-                    f"{event.reviews_per_second:.0f} reviews/s  {_clock(event.seconds_left)} left"
-                )
+                now = _step_line(event)
                 epoch = f"{event.epoch}/{recipe.epochs}"
                 bar.update(task, completed=event.share_done, epoch=epoch, now=now)
-                if not console.is_terminal and time.monotonic() - last_line > 10:
+                if not terminal and time.monotonic() - last_line > 10:
                     last_line = time.monotonic()
-                    click.echo(f"epoch {epoch}  {event.share_done:4.0%}  {now}")
+                    click.echo(f"  {event.share_done:5.0%}  {now}")
             if interrupted():
-                running.close()  # type: ignore[attr-defined]
                 break
 
 
+EPOCH_TITLES = """
+               train             validation
+  Epoch    loss  accuracy    loss  accuracy   reviews/s   time"""
+
+
 def _epoch_line(record: dict[str, Any], recipe: Recipe) -> str:
-    """Return an epoch's figures as a line."""
-    train, validation = record["train"], record["validation"]
+    """Return an epoch's figures as a row under EPOCH_TITLES."""
+    parts = "  ".join(
+        f"{record[part]['loss']:6.3f}  {record[part]['accuracy']:8.2%}"
+        for part in ("train", "validation")
+    )
+    epoch, clock = f"{record['epoch']}/{recipe.epochs}", _clock(record["seconds"])
+    return f"{epoch:>7}  {parts}  {record['reviews_per_second']:>10,.0f}  {clock:>5}"
+
+
+def _step_line(step: "Step") -> str:
+    """Return the figures of the epoch so far and the time that is left."""
     return (
-        f"Epoch {record['epoch']:>2}/{recipe.epochs}   "
-        f"train loss {train['loss']:.3f} accuracy {train['accuracy']:.2%}   "
-        f"validation loss {validation['loss']:.3f} accuracy {validation['accuracy']:.2%}   "
-        f"{record['reviews_per_second']:.0f} reviews/s   {_clock(record['seconds'])}"
+        f"loss {step.loss:.3f}  accuracy {step.accuracy:.1%}  "
+        f"{step.reviews_per_second:,.0f} reviews/s  {_clock(step.seconds_left)} left"
     )
 
 
@@ -372,59 +480,96 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _what_it_trains_on(recipe: Recipe, prepared: "Prepared", machine: "Machine") -> str:
+def _what_it_trains_on(
+    started_from: Recipe, plan: Recipe, prepared: "Prepared", machine: "Machine"
+) -> str:
     """Return a few lines that say what is about to happen."""
     split, known = prepared.split, prepared.coverage()
+    changed = " ".join(
+        f"{flag(key)} {json.dumps(value) if isinstance(value, bool) else value}"
+        for key, (_, value) in differences(started_from, plan).items()
+    )
     return (
-        f"Recipe   {recipe.name}: {recipe.about}\n"
-        f"Reviews  {prepared.reviews.source}: {len(split.train):,} to train on, "
-        f"{len(split.validation):,} for validation, {len(split.test):,} for the test\n"
-        f"Split    {split.method}\n"
-        f"Words    {len(prepared.tokenizer.vocabulary):,}; {prepared.vectors.source} knows "
-        f"{known['tokens']:.2%} of the running words\n"
-        f"Machine  {machine}"
+        f"Recipe    {plan.name}: {plan.about}\n"
+        + (f"Changed   {changed}\n" if changed else "")
+        + f"Reviews   {prepared.reviews.source}\n"
+        f"          {len(split.train):,} to train on, {len(split.validation):,} for validation, "
+        f"{len(split.test):,} for the test\n"
+        f"Split     {split.method}\n"
+        f"Words     {len(prepared.tokenizer.vocabulary) - 2:,}; {known['tokens']:.1%} of the "
+        f"running words have a vector\n"
+        f"Vectors   {prepared.vectors.source}\n"
+        f"Machine   {machine}"
     )
 
 
 def _print_figures(measured: dict[str, Any], part: str) -> None:
-    """Print what a person wants to know first."""
-    for name, figures in (("BiLSTM", measured[part]), ("Linear", measured["baseline"][part])):
+    """Print what a person wants to know first; the figures stand under "test" whatever the part."""
+    network, linear, paired = measured["test"], measured["baseline"]["test"], measured["mcnemar"]
+    of = "all reviews" if part == "all" else f"the {part} part"
+    click.echo(f"Measured on {of}: {network['n']:,} reviews\n")
+    click.echo("          accuracy  95% interval      ROC AUC  log loss  Brier  calib. error")
+    for name, figures in (("BiLSTM", network), ("Linear", linear)):
         low, high = figures["accuracy_interval"]
+        interval = f"{low:.2%} to {high:.2%}"
         auc = "-" if figures["roc_auc"] is None else f"{figures['roc_auc']:.4f}"
         click.echo(
-            f"{name:<8} accuracy {figures['accuracy']:.2%} ({low:.2%} to {high:.2%}), "
-            f"ROC AUC {auc}, log loss {figures['log_loss']:.3f}, Brier {figures['brier']:.3f}, "
-            f"calibration error {figures['calibration_error']:.3f}"
+            f"{name:<8}  {figures['accuracy']:>8.2%}  {interval:<16}  {auc:>7}  "
+            f"{figures['log_loss']:>8.3f}  {figures['brier']:>5.3f}  "
+            f"{figures['calibration_error']:>12.3f}"
         )
+    low, high = (100 * value for value in paired["difference_interval"])
+    verdict = "more than chance explains" if paired["p_value"] < 0.05 else "chance may explain it"
     click.echo(
-        f"Paired   McNemar p = {measured['mcnemar']['p_value']:.2g} on {measured[part]['n']:,} reviews"
+        f"Between   {100 * paired['difference']:+.2f} points ({low:+.2f} to {high:+.2f}), "
+        f"{verdict} (McNemar p = {paired['p_value']:.2g})\n\n"
+        "BiLSTM    precision  recall      F1  reviews"
     )
-    for name, row in measured[part]["by_class"].items():
-        shares = "  ".join(
-            f"{key} {'-' if row[key] is None else format(row[key], '.1%')}"
-            for key in ("precision", "recall", "f1")
+    for name, row in network["by_class"].items():
+        precision, recall, f1 = (
+            "-" if row[key] is None else f"{row[key]:.1%}" for key in ("precision", "recall", "f1")
         )
-        click.echo(f"         {name:<9} {shares}  ({row['n']:,})")
+        click.echo(f"{name:<8}  {precision:>9}  {recall:>6}  {f1:>6}  {row['n']:>7,}")
+    click.echo()
 
 
 def _print_data(described: dict[str, Any]) -> None:
     """Print the counts, leaks and words of a set of reviews."""
+    empty = described["empty"]
+    left_out = f"; rows without text left out: {empty:,}" if empty else ""
     click.echo(
-        f"Reviews  {described['source']}: {described['n']:,} ({described['empty']} without text)"
+        f"Source    {described['source']}\n"
+        f"Reviews   {described['n']:,}{left_out}\n"
+        f"Split     {described['method']}\n\n"
+        "            reviews  positive  negative   films"
     )
-    click.echo(f"Split    {described['method']}")
     for name, part in described["parts"].items():
+        films = f"{part['films']:,}" if part["films"] else "-"
         click.echo(
-            f"         {name:<10} {part['n']:>6,}  positive {part['positive']:>6,}  "
-            f"negative {part['negative']:>6,}  films {part['films']:>5,}"
+            f"{name:<10}  {part['n']:>7,}  {part['positive']:>8,}  {part['negative']:>8,}  "
+            f"{films:>6}"
         )
-    lengths = {key: value for key, value in described["lengths"].items() if key != "histogram"}
-    click.echo("Tokens   " + "  ".join(f"{key} {value:,.0f}" for key, value in lengths.items()))
-    leaks = ", ".join(
-        f"{key.replace('_', ' ')} {value}" for key, value in described["leaks"].items()
+    lengths = described["lengths"]
+    click.echo(
+        f"\nLength    {lengths['mean']:,.0f} words in the mean, half under "
+        f"{lengths['median']:,.0f}, 95% under {lengths['p95']:,.0f}, longest {lengths['max']:,}\n"
+        f"Leaks     {_leaks_in_words(described['leaks'])}\n"
     )
-    click.echo(f"Leaks    {leaks}")
-    for title, key in (("frequent words", "frequent"), ("telling words", "words"),
-                       ("telling n-grams", "ngrams")):  # fmt: skip
+    for title, key in (("Frequent words", "frequent"), ("Telling words", "words"),
+                       ("Telling phrases", "ngrams")):  # fmt: skip
+        click.echo(title)
         for label, rows in described[key].items():
-            click.echo(f"{label} {title}: " + ", ".join(str(row[0]) for row in rows))
+            words = ", ".join(str(row[0]) for row in rows[:10]) or "none stands out"
+            click.echo(f"{label:<8}  {words}")
+    click.echo()
+
+
+def _leaks_in_words(leaks: dict[str, Any]) -> str:
+    """Say what the parts of a split have in common; see `text.splits.leaks`."""
+    texts = sum(count for key, count in leaks["duplicate_texts"].items() if "within" not in key)
+    films, unknown = sum(leaks["shared_films"].values()), leaks["rows_without_film"]
+    return (
+        f"{texts or 'no'} texts and {films or 'no'} known films in two parts"
+        f"; copies left out: {leaks['dropped']:,}"
+        + (f"; film not known: {unknown:,}" if unknown else "")
+    )

@@ -7,3 +7,6 @@ class BadInput(ValueError):
 
 class Failure(RuntimeError):
     """The input was fine and the work still failed. Says what happened. Exits 1."""
+
+
+INSTALL = 'pip install "reelsense[train]"'  # what brings a package that is missing

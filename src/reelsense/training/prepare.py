@@ -2,30 +2,38 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from reelsense.errors import BadInput
 from reelsense.model.recipe import Recipe
+from reelsense.text.describe import describe
 from reelsense.text.reviews import Reviews
 from reelsense.text.splits import Split, split
 from reelsense.text.tokenizer import Cleanup, Tokenizer, count_words
-from reelsense.training.batches import Examples, shorten
+from reelsense.training.batches import Examples, Ids, shorten
 from reelsense.vectors.glove import WordVectors, coverage, load_vectors
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """The parts of a run's data, encoded; `vectors` has a row a word of the tokenizer."""
+    """A run's data: `vectors` has a row a word of the tokenizer, `ids` a row a review, whole."""
 
     reviews: Reviews
     split: Split
     tokenizer: Tokenizer
     vectors: WordVectors
     counts: Counter[str]  # of the words of the training part
+    ids: tuple[Ids, ...]
 
     def examples(self, recipe: Recipe, part: str) -> Examples:
-        """Encode one part: "train", "validation" or "test"."""
-        return encode(recipe, self.tokenizer, self.reviews.take(getattr(self.split, part)))
+        """Return one part, "train", "validation" or "test", as the network reads it."""
+        rows = getattr(self.split, part)
+        return as_read([self.ids[row] for row in rows], self.reviews.labels[rows], recipe)
 
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of the reviews and of the vectors that the run starts from."""
@@ -35,6 +43,12 @@ class Prepared:
     def coverage(self) -> dict[str, Any]:
         """Say how much of the training part the vectors know; see `vectors.glove.coverage`."""
         return coverage(self.vectors, self.tokenizer.vocabulary, self.counts)
+
+    def description(self) -> dict[str, Any]:
+        """Describe the data and the split; see `text.describe`."""
+        if self.tokenizer.cleanup != "none":  # its words are not all that the reviews hold
+            return describe(self.reviews, self.split)
+        return describe(self.reviews, self.split, (self.tokenizer, self.ids))
 
 
 def prepare(recipe: Recipe, reviews: Reviews) -> Prepared:
@@ -49,13 +63,17 @@ def prepare(recipe: Recipe, reviews: Reviews) -> Prepared:
     tokenizer = Tokenizer.fit(
         texts, min_count=recipe.min_count, max_words=recipe.max_words or None, cleanup=cleanup
     )
+    if len(tokenizer.vocabulary) == 2:  # padding and unknown
+        raise BadInput(
+            f"{reviews.source}: no word is left to train on; lower --min-count {recipe.min_count}, "
+            "or bring more reviews"
+        )
     vectors = load_vectors(recipe.embedding, tokenizer.vocabulary)
-    return Prepared(reviews, parts, tokenizer, vectors, count_words(texts, cleanup))
+    ids = tuple(tokenizer.encode(text) for text in reviews.texts)
+    return Prepared(reviews, parts, tokenizer, vectors, count_words(texts, cleanup), ids)
 
 
-def encode(recipe: Recipe, tokenizer: Tokenizer, reviews: Reviews) -> Examples:
-    """Turn reviews into token ids, shortened as the recipe says."""
-    ids = [
-        shorten(tokenizer.encode(text), recipe.max_tokens, recipe.keep) for text in reviews.texts
-    ]
-    return Examples(ids, reviews.labels)
+def as_read(ids: Sequence[Ids], labels: NDArray[np.int8], recipe: Recipe) -> Examples:
+    """Return token ids and labels as examples, shortened as the recipe says."""
+    shortened = [shorten(row, recipe.max_tokens, recipe.keep) for row in ids]
+    return Examples(shortened, labels)

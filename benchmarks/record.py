@@ -1,0 +1,115 @@
+"""Enter finished runs into results/runs.csv; write results/runs.md and README's table from it.
+
+python benchmarks/record.py RUN_FOLDER ...
+
+A run that has been entered before (same name, seed and weights) is not entered twice.
+"""
+
+import csv
+import json
+import math
+import statistics
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).parent.parent / "results"
+BEGIN, END = "<!-- runs: made by benchmarks/record.py -->", "<!-- /runs -->"
+COLUMNS = [
+    "recipe", "seed", "split_seed", "reviews", "test_n", "accuracy", "low", "high", "roc_auc",
+    "log_loss", "calibration_error", "linear_accuracy", "mcnemar_p", "best_epoch", "parameters",
+    "training_seconds", "run_seconds", "reviews_per_second", "peak_memory_mb", "weights_sha256",
+    "machine", "torch", "commit", "command",
+]  # fmt: skip
+
+
+def row_of(run: Path) -> dict[str, object]:
+    metrics = json.loads((run / "metrics.json").read_text())
+    environment = json.loads((run / "environment.json").read_text())
+    test = metrics["test"]
+    low, high = test["accuracy_interval"]
+    return {
+        "recipe": metrics["recipe"],
+        "seed": environment["seed"],
+        "split_seed": metrics["split"]["seed"],
+        "reviews": metrics["data"]["source"],
+        "test_n": test["n"],
+        "accuracy": round(test["accuracy"], 5),
+        "low": round(low, 5),
+        "high": round(high, 5),
+        "roc_auc": round(test["roc_auc"], 5),
+        "log_loss": round(test["log_loss"], 4),
+        "calibration_error": round(test["calibration_error"], 4),
+        "linear_accuracy": round(metrics["baseline"]["test"]["accuracy"], 5),
+        "mcnemar_p": f"{metrics['mcnemar']['p_value']:.3g}",
+        "best_epoch": metrics["best_epoch"],
+        "parameters": metrics["parameters"],
+        "training_seconds": round(metrics["seconds"], 1),
+        "run_seconds": round(metrics["run_seconds"], 1),
+        "reviews_per_second": round(metrics["reviews_per_second"], 1),
+        "peak_memory_mb": round(metrics["peak_memory_mb"]),
+        "weights_sha256": metrics["weights_sha256"],
+        "machine": f"{environment['device']} {environment['processor']}",
+        "torch": environment["torch"],
+        "commit": environment["commit"],
+        "command": environment["command"],
+    }
+
+
+def interval(values: list[float]) -> str:
+    """Mean and 95% interval over seeds (Student's t), in percent."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:.2%}"
+    t = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}.get(len(values), 2.0)
+    half = t * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{mean:.2%} ± {half * 100:.2f}"
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    lines = [
+        "Test accuracy, film-disjoint parts of the bundled reviews. ± is the 95% interval of the",
+        "mean over seeds; the Wilson interval is that of one run on its test reviews.",
+        "Made by `python benchmarks/record.py` from `runs.csv`.",
+        "",
+        "| recipe | seeds | test accuracy | one run (Wilson 95%) "
+        "| linear, same split | seconds, all | peak MiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for recipe, split in sorted({(row["recipe"], row["split_seed"]) for row in rows}):
+        group = [row for row in rows if (row["recipe"], row["split_seed"]) == (recipe, split)]
+        accuracy = [float(row["accuracy"]) for row in group]
+        lines.append(
+            f"| `{recipe}` | {len(group)} | {interval(accuracy)} "
+            f"| {float(group[0]['low']):.1%} to {float(group[0]['high']):.1%} "
+            f"| {float(group[0]['linear_accuracy']):.2%} "
+            f"| {statistics.median(float(row['run_seconds']) for row in group):.0f} "
+            f"| {max(int(row['peak_memory_mb']) for row in group)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    path = RESULTS / "runs.csv"
+    rows: list[dict[str, str]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    for run in sys.argv[1:]:
+        row = {key: str(value) for key, value in row_of(Path(run)).items()}
+        key = ("recipe", "seed", "split_seed", "weights_sha256")
+        if not any(all(row[name] == other[name] for name in key) for other in rows):
+            rows.append(row)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (RESULTS / "runs.md").write_text(table(rows))
+    readme = RESULTS.parent / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}\n{table(rows)}{END}{after}")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
