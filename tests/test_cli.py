@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import torch
 
-from reelsense import cli
+from reelsense import cli, console
 from reelsense.model.recipe import Recipe, flag, shipped_recipes
 
 GOOD, BAD = "great superb lovely moving", "awful dull boring weak"
@@ -565,7 +565,7 @@ def test_bar_shows_loss_accuracy_pace_and_time_left(
         )  # fmt: skip
         yield Step(2, 0.4321, 0.8765, 1234.0, 0.75, 83.0)
 
-    cli._draw_progress(running(), Recipe(epochs=2), lambda: False)  # type: ignore[arg-type]
+    console.draw_progress(running(), Recipe(epochs=2), lambda: False)  # type: ignore[arg-type]
     shown = terminal.getvalue()
     assert "loss 0.432  accuracy 87.6%  1,234 reviews/s  1:23 left" in shown
     assert "Epoch 2/2 ━" in shown

@@ -21,7 +21,8 @@ MAY_IMPORT = {
     **{room: FOUNDATION | {room} for room in GROUND},
     "training": FOUNDATION | GROUND | {"training"},
     "download": FOUNDATION,
-    "cli": FOUNDATION | GROUND | {"training", "download"},
+    "console": FOUNDATION | GROUND | {"training"},
+    "cli": FOUNDATION | GROUND | {"training", "download", "console"},
     "__main__": {"cli"},
 }
 HEAVY = ["torch", "matplotlib", "pyarrow", "sklearn", "scipy", "jinja2", "safetensors"]

@@ -1,10 +1,9 @@
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelsense.training.batches import Examples, crop, in_order, pad, plan, shorten
+from reelsense.training.batches import Examples, crop, in_order, pad, plan, shorten, width
 
 lengths_of = st.lists(st.integers(0, 60), min_size=1, max_size=80)
 reviews_of, tokens_of = st.integers(1, 20), st.integers(1, 300)
@@ -31,7 +30,7 @@ def test_every_row_is_in_exactly_one_batch_and_no_batch_is_too_big(lengths, revi
     for batch in batches:
         sizes = [max(1, lengths[row]) for row in batch]
         assert 1 <= len(batch) <= reviews
-        assert len(batch) == 1 or len(batch) * max(sizes) <= tokens
+        assert len(batch) == 1 or len(batch) * width(max(sizes)) <= tokens
         assert sizes == sorted(sizes)  # so that shards are of like length
 
 
@@ -75,7 +74,7 @@ def test_a_batch_holds_its_reviews_and_zeros(lengths):
     data = examples(lengths)
     rows = np.arange(len(lengths))[::-1].copy()
     batch = pad(data, rows)
-    assert batch.ids.shape == (len(lengths), max(1, *lengths, 1))
+    assert batch.ids.shape == (len(lengths), width(max(lengths)))
     assert batch.ids.dtype == batch.lengths.dtype == torch.int64
     assert batch.labels.tolist() == data.labels[rows].tolist()
     for place, row in enumerate(rows):
@@ -98,7 +97,7 @@ def test_shards_share_a_batch_out_and_keep_its_lengths(lengths, count):
             length = int(shard.lengths[place])
             assert shard.ids[place, :length].tolist() == data.ids[row].tolist()
             assert shard.labels[place] == data.labels[row]
-        assert shard.ids.shape[1] == max(1, int(shard.lengths.max()))
+        assert shard.ids.shape[1] == width(int(shard.lengths.max()))
     sizes = [len(shard) for shard in shards]
     assert max(sizes) - min(sizes) <= 1
 
@@ -107,14 +106,19 @@ def test_shards_share_a_batch_out_and_keep_its_lengths(lengths, count):
 def test_in_order_goes_through_all_shortest_first(lengths):
     batches = list(in_order(examples(lengths), reviews=7, tokens=100))
     assert sorted(np.concatenate([batch.rows for batch in batches])) == list(range(len(lengths)))
-    sizes = torch.cat([batch.lengths for batch in batches]).clamp(min=1)  # empty ones take a place
-    assert sizes.tolist() == sorted(max(1, length) for length in lengths)
+    assert torch.cat([batch.lengths for batch in batches]).tolist() == sorted(lengths)
 
 
 def test_a_batch_moves_whole_to_a_device():
     moved = pad(examples([2, 3]), np.array([0, 1])).to(torch.device("cpu"))
-    assert moved.ids.tolist() == [[1, 2, 0], [3, 4, 5]]
+    assert moved.ids[:, :4].tolist() == [[1, 2, 0, 0], [3, 4, 5, 0]]
     assert moved.rows.tolist() == [0, 1]
+
+
+@given(st.integers(0, 5000))
+def test_a_width_holds_the_longest_and_is_the_next_multiple_of_16(longest):
+    assert width(longest) % 16 == 0
+    assert max(longest, 1) <= width(longest) < max(longest, 1) + 16
 
 
 # --- Shorter reviews ------------------------------------------------------------------------------
@@ -160,9 +164,3 @@ def test_crop_reaches_every_stretch_and_draws_the_same_number_whatever_the_lengt
 def test_crop_of_nothing_is_the_examples_themselves():
     data = examples([3, 4])
     assert crop(data, 0, np.random.default_rng(0)) is data
-
-
-@pytest.mark.parametrize("lengths", [[], [0, 0], [3, 4]])
-def test_examples_count_their_reviews_and_tokens(lengths):
-    assert len(examples(lengths)) == len(lengths)
-    assert examples(lengths).tokens == sum(lengths)

@@ -234,8 +234,7 @@ def _csv_rows(path: Path, choose: _Choose) -> Iterator[_Row]:
     lines = _lines(path)
     first = next(lines, "")
     records = _records(path, chain([first], lines), _delimiter(path, first))
-    _, _, header = next(records, (0, 0, []))
-    if not header:
+    if not (header := next(records, (0, 0, []))[2]):
         raise BadInput(f"{path}: the file is empty")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)

@@ -20,7 +20,7 @@ import re
 import struct
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -379,7 +379,17 @@ class Tokenizer:
         The most frequent first, ties in alphabetical order; at most `max_words` of them, the
         special entries not counted.
         """
-        counts = count_words(texts, cleanup)
+        return cls.from_counts(count_words(texts, cleanup), min_count, max_words, cleanup)
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: Mapping[str, int],
+        min_count: int = 2,
+        max_words: int | None = None,
+        cleanup: Cleanup = "none",
+    ) -> Self:
+        """A vocabulary from what `count_words` returned; see `fit`."""
         frequent = [word for word, count in counts.items() if count >= min_count]
         frequent.sort(key=lambda word: (-counts[word], word))
         return cls((*SPECIAL, *frequent[:max_words]), cleanup)

@@ -36,7 +36,6 @@ from reelsense.training import linear
 from reelsense.training.batches import Batch, Examples, in_order
 from reelsense.training.checkpoint import (
     best_epoch,
-    clear_checkpoints,
     epoch_path,
     finish_weights,
     load_tensors,
@@ -143,7 +142,6 @@ def measure_run(
     )
     write_json(run / "metrics.json", result)
     plots.draw_run(history, result, run)
-    clear_checkpoints(run)
     return result
 
 

@@ -60,8 +60,9 @@ def prepare(recipe: Recipe, reviews: Reviews) -> Prepared:
     parts = split(reviews, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
     texts = reviews.take(parts.train).texts
     cleanup: Cleanup = "classic" if recipe.cleanup == "classic" else "none"
-    tokenizer = Tokenizer.fit(
-        texts, min_count=recipe.min_count, max_words=recipe.max_words or None, cleanup=cleanup
+    counts = count_words(texts, cleanup)
+    tokenizer = Tokenizer.from_counts(
+        counts, min_count=recipe.min_count, max_words=recipe.max_words or None, cleanup=cleanup
     )
     if len(tokenizer.vocabulary) == 2:  # padding and unknown
         raise BadInput(
@@ -70,7 +71,7 @@ def prepare(recipe: Recipe, reviews: Reviews) -> Prepared:
         )
     vectors = load_vectors(recipe.embedding, tokenizer.vocabulary)
     ids = tuple(tokenizer.encode(text) for text in reviews.texts)
-    return Prepared(reviews, parts, tokenizer, vectors, count_words(texts, cleanup), ids)
+    return Prepared(reviews, parts, tokenizer, vectors, counts, ids)
 
 
 def as_read(ids: Sequence[Ids], labels: NDArray[np.int8], recipe: Recipe) -> Examples:
