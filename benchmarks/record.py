@@ -1,8 +1,10 @@
 """Enter finished runs into results/runs.csv; write results/runs.md and README's table from it.
 
-python benchmarks/record.py RUN_FOLDER ...
+    python benchmarks/record.py RUN_FOLDER ...
+    python benchmarks/record.py --choices RUN_FOLDER ...
 
-A run that has been entered before (same name, seed and weights) is not entered twice.
+--choices enters what the validation part said of settings that were tried into results/choices.csv
+instead, without any figure of the test part. A run is not entered twice.
 """
 
 import csv
@@ -14,12 +16,23 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent.parent / "results"
 BEGIN, END = "<!-- runs: made by benchmarks/record.py -->", "<!-- /runs -->"
-COLUMNS = [
-    "recipe", "seed", "split_seed", "reviews", "test_n", "accuracy", "low", "high", "roc_auc",
-    "log_loss", "calibration_error", "linear_accuracy", "mcnemar_p", "best_epoch", "parameters",
-    "training_seconds", "run_seconds", "reviews_per_second", "peak_memory_mb", "weights_sha256",
-    "machine", "torch", "commit", "command",
-]  # fmt: skip
+
+
+def choice_of(run: Path) -> dict[str, object]:
+    metrics = json.loads((run / "metrics.json").read_text())
+    environment = json.loads((run / "environment.json").read_text())
+    of_linear = metrics["baseline"]["validation"]
+    return {
+        "command": environment["command"],
+        "validation_accuracy": round(metrics["validation"]["accuracy"], 5),
+        "validation_log_loss": round(metrics["validation"]["log_loss"], 4),
+        "linear_validation_accuracy": round(of_linear["accuracy"], 5),
+        "best_epoch": metrics["best_epoch"],
+        "parameters": metrics["parameters"],
+        "training_seconds": round(metrics["seconds"], 1),
+        "weights_sha256": metrics["weights_sha256"],
+        "commit": environment["commit"],
+    }
 
 
 def row_of(run: Path) -> dict[str, object]:
@@ -88,27 +101,33 @@ def table(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    path = RESULTS / "runs.csv"
+def enter(path: Path, new: list[dict[str, object]]) -> list[dict[str, str]]:
+    """Add rows to a CSV file, but for those whose weights stand there already; return all."""
     rows: list[dict[str, str]] = []
     if path.exists():
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-    for run in sys.argv[1:]:
-        row = {key: str(value) for key, value in row_of(Path(run)).items()}
-        key = ("recipe", "seed", "split_seed", "weights_sha256")
-        if not any(all(row[name] == other[name] for name in key) for other in rows):
-            rows.append(row)
+    for row in new:
+        if all(row["weights_sha256"] != other["weights_sha256"] for other in rows):
+            rows.append({key: str(value) for key, value in row.items()})
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    (RESULTS / "runs.md").write_text(table(rows))
+    return rows
+
+
+def main() -> None:
+    if sys.argv[1] == "--choices":
+        enter(RESULTS / "choices.csv", [choice_of(Path(run)) for run in sys.argv[2:]])
+        return
+    text = table(enter(RESULTS / "runs.csv", [row_of(Path(run)) for run in sys.argv[1:]]))
+    (RESULTS / "runs.md").write_text(text)
     readme = RESULTS.parent / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{table(rows)}{END}{after}")
-    print(table(rows))
+    readme.write_text(f"{before}{BEGIN}\n{text}{END}{after}")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -116,6 +118,25 @@ def test_the_recipe_limits_the_vocabulary(recipe):
     classic = prepare(recipe.changed(cleanup="classic"), toy_reviews())
     assert "the" not in classic.tokenizer.vocabulary
     assert "the" in prepare(recipe, toy_reviews()).tokenizer.vocabulary
+
+
+def test_words_of_few_films_are_left_out_and_nothing_else_changes(recipe):
+    reviews = toy_reviews()
+    texts = [f"{text} film{film}" for text, film in zip(reviews.texts, reviews.films, strict=True)]
+    reviews = replace(reviews, texts=tuple(texts))
+    every, common = prepare(recipe, reviews), prepare(recipe.changed(min_films=2), reviews)
+    named = {word for word in every.tokenizer.vocabulary if word[-1].isdigit() or word[-1] == "x"}
+    gone = set(every.tokenizer.vocabulary) - set(common.tokenizer.vocabulary)
+    assert {f"film{film}" for film in reviews.films[every.split.train]} <= gone <= named
+    for text, ids in zip(reviews.texts, common.ids, strict=True):
+        assert ids.tolist() == common.tokenizer.encode(text).tolist()
+
+
+def test_a_review_of_no_known_film_counts_as_a_film(recipe):
+    reviews = replace(toy_reviews(), films=np.full(120, -1))
+    vocabulary = prepare(recipe.changed(min_films=2), reviews).tokenizer.vocabulary
+    assert {"the", "great"} <= set(vocabulary)
+    assert not any(word.endswith("x") for word in vocabulary)
 
 
 def test_the_split_is_the_recipes(recipe):

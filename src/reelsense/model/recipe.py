@@ -48,6 +48,7 @@ class Recipe:
         "none", "words left out (classic: stop words, all but letters)", choices=("none", "classic")
     )
     min_count: int = _setting(2, "leave out words seen fewer times in the training part", low=1)
+    min_films: int = _setting(1, "leave out words used by reviews of fewer films", low=1)
     max_words: int = _setting(0, "keep only this many most frequent words (0: all)")
 
     # How much of a review is read

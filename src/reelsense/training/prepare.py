@@ -14,7 +14,7 @@ from reelsense.model.recipe import Recipe
 from reelsense.text.describe import describe
 from reelsense.text.reviews import Reviews
 from reelsense.text.splits import Split, split
-from reelsense.text.tokenizer import Cleanup, Tokenizer, count_words
+from reelsense.text.tokenizer import UNKNOWN, Cleanup, Tokenizer, count_words
 from reelsense.training.batches import Examples, Ids, shorten
 from reelsense.vectors.glove import WordVectors, coverage, load_vectors
 
@@ -69,9 +69,36 @@ def prepare(recipe: Recipe, reviews: Reviews) -> Prepared:
             f"{reviews.source}: no word is left to train on; lower --min-count {recipe.min_count}, "
             "or bring more reviews"
         )
-    vectors = load_vectors(recipe.embedding, tokenizer.vocabulary)
     ids = tuple(tokenizer.encode(text) for text in reviews.texts)
+    if recipe.min_films > 1:
+        tokenizer, ids = _leave_out_names(tokenizer, ids, reviews.films, parts, recipe.min_films)
+    vectors = load_vectors(recipe.embedding, tokenizer.vocabulary)
     return Prepared(reviews, parts, tokenizer, vectors, counts, ids)
+
+
+def _leave_out_names(
+    tokenizer: Tokenizer, ids: tuple[Ids, ...], films: NDArray[np.int64], parts: Split, least: int
+) -> tuple[Tokenizer, tuple[Ids, ...]]:
+    """Return a vocabulary of the words that reviews of at least `least` films use, and its ids.
+
+    The names in a film's reviews say which film it is, and so how its other reviews ended; of a
+    film that the network has not seen they say nothing. Counted on the training part, where a
+    review whose film is not known counts as a film of its own.
+    """
+    size = len(tokenizer.vocabulary)
+    film = np.where(films >= 0, films, films.max() + 1 + np.arange(len(films)))
+    pairs = np.concatenate(
+        [film[row] * size + ids[row].astype(np.int64) for row in parts.train] or [film[:0]]
+    )
+    pairs.sort()
+    seen_in = np.bincount(pairs[np.diff(pairs, prepend=-1) != 0] % size, minlength=size)
+    kept = seen_in >= least
+    kept[:2] = True  # padding and unknown
+    renumbered = np.where(kept, np.cumsum(kept) - 1, UNKNOWN).astype(np.int32)
+    vocabulary = tuple(
+        word for word, is_kept in zip(tokenizer.vocabulary, kept, strict=True) if is_kept
+    )
+    return Tokenizer(vocabulary, tokenizer.cleanup), tuple(renumbered[row] for row in ids)
 
 
 def as_read(ids: Sequence[Ids], labels: NDArray[np.int8], recipe: Recipe) -> Examples:
