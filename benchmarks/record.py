@@ -14,6 +14,8 @@ import statistics
 import sys
 from pathlib import Path
 
+from reelsense.model.recipe import Recipe, differences, flag
+
 RESULTS = Path(__file__).parent.parent / "results"
 BEGIN, END = "<!-- runs: made by benchmarks/record.py -->", "<!-- /runs -->"
 
@@ -22,8 +24,12 @@ def choice_of(run: Path) -> dict[str, object]:
     metrics = json.loads((run / "metrics.json").read_text())
     environment = json.loads((run / "environment.json").read_text())
     of_linear = metrics["baseline"]["validation"]
+    recipe = Recipe.from_toml((run / "recipe.toml").read_text(), str(run))
+    values = differences(Recipe(), recipe.changed(name="default", about=""))
     return {
-        "command": environment["command"],
+        "values_that_differ_from_the_fields_defaults": " ".join(
+            f"{flag(key)} {value}" for key, (_, value) in values.items()
+        ),
         "validation_accuracy": round(metrics["validation"]["accuracy"], 5),
         "validation_log_loss": round(metrics["validation"]["log_loss"], 4),
         "linear_validation_accuracy": round(of_linear["accuracy"], 5),

@@ -174,7 +174,7 @@ def _reordered(values: Tensor, order: Tensor) -> Tensor:
 class _Reorder(torch.autograd.Function):
     """Put the B * T rows into an order that is its own inverse, so the gradient is one copy too.
 
-    The gradient of `gather` would be a scatter, which runs on one core: 7x slower here.
+    The gradient of `gather` would be a scatter, which torch runs on one core.
     """
 
     @staticmethod
