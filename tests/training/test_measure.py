@@ -14,6 +14,7 @@ from reelsense.text.reviews import Reviews
 from reelsense.training import measure
 from reelsense.training.batches import Examples
 from reelsense.training.checkpoint import (
+    clear_checkpoints,
     epoch_path,
     load_tensors,
     load_weights,
@@ -111,6 +112,8 @@ class Toy:
         epochs = range(1, self.recipe.epochs + 1)
         self.epochs = {n: load_tensors(epoch_path(self.run, n))[0] for n in epochs}
         self.result = measure_run(self.run, self.recipe, self.prepared, self.network, MACHINE)
+        self.checkpoints_left = sorted(path.name for path in (self.run / "checkpoint").iterdir())
+        clear_checkpoints(self.run)
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +156,11 @@ def test_metrics_json_is_strict_json_of_what_was_returned_and_holds_the_contract
     assert saved["split"]["train"] == sizes["train"]
     assert saved["parameters"] == sum(weight.numel() for weight in toy.epochs[1].values())
     assert saved["peak_memory_mb"] > 50
+
+
+def test_measuring_leaves_what_a_killed_run_needs_to_be_measured_again(toy):
+    assert "state.safetensors" in toy.checkpoints_left
+    assert len(toy.checkpoints_left) == 1 + toy.recipe.epochs
 
 
 def test_the_run_folder_is_complete_and_holds_no_checkpoint(toy):
