@@ -93,17 +93,21 @@ def measure(way: str, reviews: int) -> float:
     return our_loop(recipe, network, examples, find_machine("cpu", None, recipe.precision))
 
 
+def measure_alone(way: str, reviews: int) -> float:
+    """Call `measure` in a new process: how our loop sets up torch and malloc stays out of it."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+        return fresh.submit(measure, way, reviews).result()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reviews", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    # A process a measurement: how our loop sets up torch and malloc must not touch the other.
-    fresh = ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1)
     pairs = []
     for place in range(arguments.rounds):
-        ours = fresh.submit(measure, "ours", arguments.reviews).result()
-        plain = fresh.submit(measure, "plain", arguments.reviews).result()
+        ours = measure_alone("ours", arguments.reviews)
+        plain = measure_alone("plain", arguments.reviews)
         pairs.append((ours, plain))
         print(f"round {place + 1}, reviews/s: ours {ours:.0f}, plain {plain:.0f}", flush=True)
     recipe = read_recipe("default")
