@@ -8,7 +8,8 @@ import pytest
 from reelsense.text.describe import describe
 from reelsense.text.reviews import Reviews, read_reviews
 from reelsense.text.splits import Split, split
-from reelsense.text.tokenizer import STOP_WORDS, Tokenizer
+from reelsense.text.tokenizer import Tokenizer
+from reelsense.text.words import STOP_WORDS
 
 
 def make(texts: list[str], labels: list[int], films: list[int] | None = None) -> Reviews:

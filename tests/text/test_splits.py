@@ -200,10 +200,67 @@ def test_a_source_of_copies_cannot_be_cut() -> None:
         split(make(400, texts=["same"] * 400))
 
 
+@pytest.mark.parametrize("films", [40, None])
+@pytest.mark.parametrize(("validation", "test"), [(0.2, 0), (0, 0.2), (0, 0)])
+def test_a_share_of_0_leaves_a_part_empty(
+    films: int | None, validation: float, test: float
+) -> None:
+    reviews = make(films=films)
+    cut = split(reviews, validation=validation, test=test)
+    assert len(cut.validation) == pytest.approx(400 * validation, abs=12)
+    assert len(cut.test) == pytest.approx(400 * test, abs=12)
+    assert sorted(np.concatenate(rows(cut)).tolist()) == list(range(400))
+    assert (len(cut.train) == 400) == (cut.method == "no review was held out")
+    assert leaks(reviews, cut)["shared_films"]["train_validation"] == 0
+
+
+def test_everything_may_be_reviews_of_one_film_and_copies_are_dropped() -> None:
+    texts = [f"review {i // 2}" for i in range(400)]
+    cut = split(make(400, films=1, texts=texts), validation=0, test=0)
+    assert (cut.train.tolist(), cut.duplicates) == (list(range(0, 400, 2)), 200)
+    with pytest.raises(BadInput, match=r"1 reviews .* the train part would have no"):
+        split(make(1, films=1), validation=0, test=0)
+
+
+@pytest.mark.parametrize("films", [400, None])
+def test_what_is_chosen_without_a_test_part_was_not_chosen_on_a_later_one(
+    films: int | None,
+) -> None:
+    """Dealt in the same order, the validation part would be the test part of the other split."""
+    reviews = make(4000, films=films)
+    chosen_on, measured_on = split(reviews, test=0).validation, split(reviews).test
+    assert len(chosen_on) == pytest.approx(400, abs=40)
+    assert len(np.intersect1d(chosen_on, measured_on)) < 0.02 * len(measured_on)
+
+
+def test_without_a_test_the_sources_own_is_left_out_and_nothing_else_changes() -> None:
+    texts = [f"review {i}" for i in range(400)]
+    texts[200] = texts[5]  # also in the source's test set
+    reviews = make(400, texts=texts, parts=["test"] * 100 + ["train"] * 300)
+    usual, without = split(reviews), split(reviews, test=0)
+    assert without.test.tolist() == []
+    assert np.array_equal(usual.train, without.train)
+    assert np.array_equal(usual.validation, without.validation)
+    assert without.method.startswith("the source's own test set left out; validation cut by film")
+    everything = split(reviews, validation=0, test=0)
+    assert everything.train.tolist() == [row for row in range(100, 400) if row != 200]
+    assert everything.method == "the source's own test set left out; all others to train on"
+
+
+def test_the_part_of_each_row_has_a_name() -> None:
+    cut = split(make(400, texts=[f"review {i // 2}" for i in range(400)]))
+    names = cut.names(400)
+    for name, part in zip(("train", "validation", "test"), rows(cut), strict=True):
+        assert [row for row in range(400) if names[row] == name] == part.tolist()
+    assert names.count("") == cut.duplicates > 0
+
+
 def test_impossible_shares() -> None:
-    with pytest.raises(BadInput, match="validation share 0 is not between 0 and 1"):
-        split(make(), validation=0)
-    with pytest.raises(BadInput, match=r"test share 1\.5 is not"):
+    with pytest.raises(BadInput, match=r"--validation -0\.1 is not a share"):
+        split(make(), validation=-0.1)
+    with pytest.raises(BadInput, match=r"--test 1\.5 is not a share: from 0 to less than 1"):
         split(make(), test=1.5)
+    with pytest.raises(BadInput, match="--test nan is not a share"):
+        split(make(), test=float("nan"))
     with pytest.raises(BadInput, match=r"nothing to train on"):
         split(make(), validation=0.5, test=0.5)

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelsense.training.batches import Examples, crop, in_order, pad, plan, shorten, width
+from reelsense.training.batches import Examples, crop, in_order, pad, plan, width
 
 lengths_of = st.lists(st.integers(0, 60), min_size=1, max_size=80)
 reviews_of, tokens_of = st.integers(1, 20), st.integers(1, 300)
@@ -122,22 +122,6 @@ def test_a_width_holds_the_longest_and_is_the_next_multiple_of_16(longest):
 
 
 # --- Shorter reviews ------------------------------------------------------------------------------
-
-
-def test_shorten_keeps_head_tail_or_a_quarter_head_and_the_rest_tail():
-    ids = np.arange(1, 101, dtype=np.int32)
-    assert shorten(ids, 8, "head").tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert shorten(ids, 8, "tail").tolist() == [93, 94, 95, 96, 97, 98, 99, 100]
-    assert shorten(ids, 8, "head+tail").tolist() == [1, 2, 95, 96, 97, 98, 99, 100]
-
-
-@given(st.integers(0, 50), st.integers(0, 60), st.sampled_from(["head", "tail", "head+tail"]))
-def test_shorten_keeps_as_many_as_it_may_in_their_order(length, tokens, keep):
-    ids = np.arange(length, dtype=np.int32)
-    short = shorten(ids, tokens, keep)
-    assert len(short) == (min(length, tokens) if tokens else length)
-    assert short.dtype == ids.dtype
-    assert (np.diff(short) > 0).all()
 
 
 @given(lengths_of, st.integers(1, 30), st.integers(0, 99))

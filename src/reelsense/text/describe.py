@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from reelsense.text.reviews import Reviews
 from reelsense.text.splits import PARTS, Split, leaks
-from reelsense.text.tokenizer import STOP_WORDS, UNKNOWN, Tokenizer
+from reelsense.text.tokenizer import UNKNOWN, Tokenizer
+from reelsense.text.words import STOP_WORDS
 
 TOP = 20
 BINS = 40

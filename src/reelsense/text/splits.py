@@ -37,6 +37,14 @@ class Split:
     seed: int
     duplicates: int
 
+    def names(self, rows: int) -> list[str]:
+        """Return the part of each of the `rows` reviews that were split; "" for none."""
+        names = [""] * rows
+        for part in PARTS:
+            for row in getattr(self, part).tolist():
+                names[row] = part
+        return names
+
 
 def split(reviews: Reviews, *, validation: float = 0.1, test: float = 0.1, seed: int = 0) -> Split:
     """Cut `reviews` into three parts; the same reviews, shares and seed give the same parts.
@@ -46,16 +54,18 @@ def split(reviews: Reviews, *, validation: float = 0.1, test: float = 0.1, seed:
     several parts stays only in the test set, or else in validation; the training part keeps one
     copy of each text. Shares are those of the rows that are cut, within each class.
 
+    A share of 0 gives an empty part. With `test` 0 the source's own test rows are in no part, and
+    never in the training part; what is cut is the same as with them.
+
     Raises:
         BadInput: a share is impossible, or a part would lack one of the classes.
     """
     labelled = reviews.labels >= 0
     given = labelled & np.array([part == "test" for part in reviews.parts], dtype=bool)
     shares = {_VALIDATION: validation} if given.any() else {_TEST: test, _VALIDATION: validation}
-    for code, share in shares.items():
-        if not 0 < share < 1:
-            name = PARTS[code]
-            raise BadInput(f"the {name} share {share} is not between 0 and 1; change --{name}")
+    for name, share in (("validation", validation), ("test", test)):
+        if not 0 <= share < 1:
+            raise BadInput(f"--{name} {share} is not a share: from 0 to less than 1")
     if sum(shares.values()) >= 1:
         raise BadInput(f"--validation {validation} and --test {test} leave nothing to train on")
 
@@ -64,15 +74,22 @@ def split(reviews: Reviews, *, validation: float = 0.1, test: float = 0.1, seed:
     part[given] = _TEST
     by_film = np.flatnonzero(labelled & ~given & (reviews.films >= 0))
     in_blocks = np.flatnonzero(labelled & ~given & (reviews.films < 0))
-    part[by_film] = _deal_films(reviews.labels[by_film], reviews.films[by_film], shares, rng)
-    part[in_blocks] = _deal_blocks(reviews.labels[in_blocks], shares, rng)
+    # From the other end where no test part is cut: what is chosen on this validation part may be
+    # measured later with a test share, and must not have been chosen on that test part.
+    backwards = not shares.get(_TEST, 1)
+    part[by_film] = _deal_films(
+        reviews.labels[by_film], reviews.films[by_film], shares, rng, backwards
+    )
+    part[in_blocks] = _deal_blocks(reviews.labels[in_blocks], shares, rng, backwards)
     duplicates = _drop_duplicates(reviews.texts, part)
-    _check(reviews, part)
+    if not test:
+        part[part == _TEST] = _OUT
+    _check(reviews, part, {_TRAIN: 1, _VALIDATION: validation, _TEST: test})
     return Split(
         train=np.flatnonzero(part == _TRAIN),
         validation=np.flatnonzero(part == _VALIDATION),
         test=np.flatnonzero(part == _TEST),
-        method=_method(bool(given.any()), reviews.films[by_film], len(in_blocks)),
+        method=_method(bool(given.any()), shares, test, reviews.films[by_film], len(in_blocks)),
         seed=seed,
         duplicates=duplicates,
     )
@@ -116,6 +133,7 @@ def _deal_films(
     films: NDArray[np.int64],
     shares: Mapping[int, float],
     rng: np.random.Generator,
+    backwards: bool,
 ) -> NDArray[np.int64]:
     """Deal shuffled films to each part in turn, whole; return the part of each row.
 
@@ -126,7 +144,7 @@ def _deal_films(
     _, film = np.unique(films, return_inverse=True)
     counts = np.bincount(film * 2 + labels, minlength=2 * (film.max(initial=-1) + 1))
     pairs = counts.reshape(-1, 2).tolist()  # (negative, positive) of each film
-    order = rng.permutation(len(pairs)).tolist()
+    order = rng.permutation(len(pairs))[:: -1 if backwards else 1].tolist()
     part_of_film = np.full(len(pairs), _TRAIN)
     for code, share in shares.items():
         want_negative, want_positive = (share * counts.reshape(-1, 2).sum(axis=0)).tolist()
@@ -143,7 +161,10 @@ def _deal_films(
 
 
 def _deal_blocks(
-    labels: NDArray[np.int8], shares: Mapping[int, float], rng: np.random.Generator
+    labels: NDArray[np.int8],
+    shares: Mapping[int, float],
+    rng: np.random.Generator,
+    backwards: bool,
 ) -> NDArray[np.int64]:
     """Cut one block of each class for each part, next to each other from a random row on.
 
@@ -152,7 +173,7 @@ def _deal_blocks(
     part = np.full(len(labels), _TRAIN)
     for label in (0, 1):
         rows = np.flatnonzero(labels == label)
-        rows = np.roll(rows, -int(rng.integers(max(len(rows), 1))))
+        rows = np.roll(rows, -int(rng.integers(max(len(rows), 1))))[:: -1 if backwards else 1]
         start = 0
         for code, share in shares.items():
             size = round(share * len(rows))
@@ -177,10 +198,10 @@ def _drop_duplicates(texts: Sequence[str], part: NDArray[np.int64]) -> int:
     return before - int((part != _OUT).sum())
 
 
-def _check(reviews: Reviews, part: NDArray[np.int64]) -> None:
+def _check(reviews: Reviews, part: NDArray[np.int64], shares: Mapping[int, float]) -> None:
     for code, name in enumerate(PARTS):
         for label, word in ((0, "negative"), (1, "positive")):
-            if not ((part == code) & (reviews.labels == label)).any():
+            if shares[code] and not ((part == code) & (reviews.labels == label)).any():
                 films = len(np.unique(reviews.films[reviews.films >= 0]))
                 of = f"{len(reviews):,} reviews" + (f" of {films:,} films" if films else "")
                 raise BadInput(
@@ -189,7 +210,16 @@ def _check(reviews: Reviews, part: NDArray[np.int64]) -> None:
                 )
 
 
-def _method(given: bool, films: NDArray[np.int64], in_blocks: int) -> str:
+def _method(
+    given: bool,
+    shares: Mapping[int, float],
+    test: float,
+    films: NDArray[np.int64],
+    in_blocks: int,
+) -> str:
+    own = f"the source's own test set{'' if test else ' left out'}"
+    if not any(shares.values()):
+        return f"{own}; all others to train on" if given else "no review was held out"
     ways = []
     if len(films):
         ways.append(f"by film ({len(np.unique(films)):,} films, none in two parts)")
@@ -197,4 +227,4 @@ def _method(given: bool, films: NDArray[np.int64], in_blocks: int) -> str:
         rows = f" for {in_blocks:,} reviews whose film is not known" if ways else ""
         ways.append(f"in contiguous blocks within each class{rows or ' (films not known)'}")
     cut = " and ".join(ways)
-    return f"the source's own test set; validation cut {cut}" if given else f"cut {cut}"
+    return f"{own}; validation cut {cut}" if given else f"cut {cut}"

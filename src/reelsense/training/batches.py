@@ -65,17 +65,6 @@ def width(longest: int) -> int:
     return max(16, -(-longest // 16) * 16)
 
 
-def shorten(ids: Ids, tokens: int, keep: str) -> Ids:
-    """Return at most `tokens` of the ids (0: all): head, tail, or head+tail.
-
-    head+tail keeps the first quarter and the last three (Sun et al. 2019, 128 + 382 of 510).
-    """
-    if not tokens or len(ids) <= tokens:
-        return ids
-    head = {"head": tokens, "tail": 0, "head+tail": tokens // 4}[keep]
-    return np.concatenate([ids[:head], ids[len(ids) - (tokens - head) :]])
-
-
 def crop(examples: Examples, tokens: int, order: np.random.Generator) -> Examples:
     """Return a random stretch of at most `tokens` of each review (0: the examples as they are)."""
     if not tokens:

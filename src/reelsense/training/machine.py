@@ -1,12 +1,12 @@
 """On what a run computes: the device, the cores, the precision. Not part of a recipe."""
 
 import ctypes
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 
+from reelsense.cores import available_cores
 from reelsense.errors import BadInput
 
 
@@ -43,11 +43,8 @@ def find_machine(device: str, threads: int | None, precision: str) -> Machine:
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInput("--device cuda: this machine or this torch has no GPU; use --device cpu")
     cuda = device != "cpu" and torch.cuda.is_available()
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    torch.set_num_threads(threads or cores)
+    cores = threads or available_cores()
+    torch.set_num_threads(cores)
     if not cuda:
         _keep_freed_memory()
     if cuda:
@@ -55,7 +52,7 @@ def find_machine(device: str, threads: int | None, precision: str) -> Machine:
     else:
         has_bf16 = torch.cpu._is_avx512_bf16_supported()
     bf16 = precision == "bf16" or (precision == "auto" and has_bf16)
-    return Machine(torch.device("cuda" if cuda else "cpu"), threads or cores, bf16)
+    return Machine(torch.device("cuda" if cuda else "cpu"), cores, bf16)
 
 
 def _keep_freed_memory() -> None:
