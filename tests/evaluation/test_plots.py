@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from reelsense.errors import BadInput, Failure
-from reelsense.evaluation import metrics, plots
+from reelsense.evaluation import calibrate, data_plots, epoch_plots, metrics, plain_plots, plots
 
 PICTURES = ["accuracy.png", "loss.png", "confusion.png", "roc.png", "calibration.png", "data.png"]
 
@@ -15,7 +15,7 @@ PICTURES = ["accuracy.png", "loss.png", "confusion.png", "roc.png", "calibration
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Few pixels: these tests look at what is drawn, not at how sharp it is."""
-    monkeypatch.setattr(plots, "DPI", 40)
+    monkeypatch.setattr(plain_plots, "DPI", 40)
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ def test_what_is_missing_is_left_out(tmp_path):
 
 def test_curves_carry_their_names_the_baseline_and_the_epoch_that_was_kept(tmp_path, texts):
     linear = {"test": {"accuracy": 0.805}}
-    plots.draw_accuracy(history(), tmp_path / "a.png", 3, linear)
+    epoch_plots.draw_accuracy(history(), tmp_path / "a.png", 3, linear)
     written = "\n".join(texts)
     for expected in (
         "train 84.0%",
@@ -123,26 +123,26 @@ def test_curves_carry_their_names_the_baseline_and_the_epoch_that_was_kept(tmp_p
 
 
 def test_no_test_curve_and_no_baseline_leave_no_word_of_them(tmp_path, texts):
-    plots.draw_accuracy(history(test=False), tmp_path / "a.png", 3)
-    plots.draw_loss(history(test=False), tmp_path / "l.png", 3)
+    epoch_plots.draw_accuracy(history(test=False), tmp_path / "a.png", 3)
+    epoch_plots.draw_loss(history(test=False), tmp_path / "l.png", 3)
     assert not any("test" in text or "baseline" in text for text in texts)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 60])
 def test_any_number_of_epochs(tmp_path, epochs):
     for best in (None, 1, epochs, 99):
-        assert is_png(plots.draw_accuracy(history(epochs), tmp_path / "a.png", best))
+        assert is_png(epoch_plots.draw_accuracy(history(epochs), tmp_path / "a.png", best))
 
 
 def test_no_epoch_is_an_error_and_leaves_no_file(tmp_path):
     with pytest.raises(BadInput, match="no epoch to draw"):
-        plots.draw_loss([], tmp_path / "loss.png")
+        epoch_plots.draw_loss([], tmp_path / "loss.png")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_words_that_are_formulas_emoji_or_control_characters(tmp_path, texts):
     odd = ("$5", "$x^2$", "\\frac{", "日本", "😀", "a\x96b", "_", "{}", "%", "\n", "نص", "w" * 200)
-    assert is_png(plots.draw_data(description(odd), tmp_path / "data.png"))
+    assert is_png(data_plots.draw_data(description(odd), tmp_path / "data.png"))
     assert "$x^2$" in texts
     assert "□□" in texts
     assert max(len(text) for text in texts) < 120
@@ -151,7 +151,7 @@ def test_words_that_are_formulas_emoji_or_control_characters(tmp_path, texts):
 def test_data_without_words_or_labels(tmp_path):
     bare = description() | {"words": {}, "ngrams": None, "frequent": {}, "duplicates": 0}
     bare["parts"]["unsup"] = {"n": 5, "positive": 0, "negative": 0, "films": None}
-    assert is_png(plots.draw_data(bare, tmp_path / "data.png"))
+    assert is_png(data_plots.draw_data(bare, tmp_path / "data.png"))
 
 
 @pytest.mark.parametrize("only", [0, 1])
@@ -169,9 +169,111 @@ def test_the_area_stands_in_the_title(tmp_path, texts):
     assert any(text.startswith("linear baseline") for text in texts)
 
 
+def halves(n=400):
+    """The same reviews by a network that is too sure, and as it should be."""
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 2, n)
+    labels = (random.random(n) < 1 / (1 + np.exp(-logits))).astype(int)
+    raw, right = (1 / (1 + np.exp(-scale * logits)) for scale in (2.5, 1))
+    return labels, raw, right
+
+
+def pictured(labels, p):
+    return {
+        "reliability": metrics.reliability(labels, p),
+        "calibration_error": metrics.calibration_error(labels, p),
+    }
+
+
+def test_before_and_after_carry_their_names_and_what_they_are_off_by(tmp_path, texts):
+    labels, raw, right = halves()
+    before, after = pictured(labels, raw), pictured(labels, right)
+    assert is_png(plots.draw_reliability_pair(before, after, tmp_path / "reliability.png"))
+    worse, better = (f"{100 * side['calibration_error']:.1f} points" for side in (before, after))
+    assert worse != better
+    title = next(text for text in texts if text.startswith("Probabilities"))
+    assert title.index(f"{better} after calibration") < title.index(f"by {worse[:-7]} before")
+    assert texts.index("before") + 1 == texts.index(f"off by {worse}")
+    assert texts.index("after") + 1 == texts.index(f"off by {better}")
+
+
+def test_both_sides_of_a_pair_have_the_same_scales(tmp_path, monkeypatch):
+    labels, raw, right = halves()
+    seen, original = [], Figure.savefig
+
+    def save(self, *args, **kwargs):
+        seen.extend(self.axes)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    before, after = pictured(labels, raw), pictured(labels, right)
+    plots.draw_reliability_pair(before, after, tmp_path / "reliability.png")
+    _, upper_left, lower_left, upper_right, lower_right = seen
+    for left, right_side in ((upper_left, upper_right), (lower_left, lower_right)):
+        assert left.get_xlim() == right_side.get_xlim() == (0, 1)
+        assert left.get_ylim() == right_side.get_ylim()
+    assert lower_left.get_ylim()[1] >= max(row["n"] for row in before["reliability"])
+
+
+def risk_picture(path, labels, p, confidence):
+    stop = calibrate.decided(labels, p, confidence)
+    return plots.draw_risk_coverage(calibrate.risk_coverage(labels, p), stop, path), stop
+
+
+@pytest.mark.parametrize("confidence", [0.6, 0.8, 0.95])  # the label near its point, and far
+def test_the_place_where_answers_end_says_what_it_gives(tmp_path, texts, confidence):
+    labels, _, p = halves()
+    picture, stop = risk_picture(tmp_path / "risk.png", labels, p, confidence)
+    assert is_png(picture)
+    wrong = 1 - metrics.accuracy(labels, p)
+    title = f"“Uncertain” for {100 - round(100 * stop['coverage'])}%: mistakes go from {wrong:.1%}"
+    assert f"{title} to {stop['error']:.1%}" in texts
+    assert f"all decided:\n{wrong:.1%} wrong" in texts
+    assert any(
+        f"from {confidence:.0%} sure on" in text
+        and f"{stop['coverage']:.0%} of the reviews, {stop['error']:.1%} of them wrong" in text
+        and "95% interval {:.1%} to {:.1%}".format(*stop["error_interval"]) in text
+        for text in texts
+    )
+    assert "“uncertain”" in texts
+    assert "95% sure" in texts
+
+
+def test_a_model_that_answers_always_has_no_band_of_the_uncertain(tmp_path, texts):
+    labels, _, p = halves()
+    risk_picture(tmp_path / "risk.png", labels, p, 0.5)
+    assert any(text.startswith("Every review gets an answer") for text in texts)
+    assert "“uncertain”" not in texts
+
+
+@pytest.mark.parametrize(
+    ("labels", "p", "confidence", "title"),
+    [
+        ([1, 0, 1], [0.5, 0.3, 0.4], 1.0, "Sure of nothing"),
+        ([1, 0], [0.9, 0.1], 0.5, "Every review gets an answer, 0.0% of them are wrong"),
+        ([0], [0.9], 0.8, "Every review gets an answer, 100.0% of them are wrong"),
+        ([1, 1, 1], [0.9, 0.8, 0.2], 0.85, "“Uncertain” for 67%: mistakes go from 33.3% to 0.0%"),
+    ],
+)
+def test_few_reviews_no_answer_no_mistake(tmp_path, texts, labels, p, confidence, title):
+    picture, _ = risk_picture(tmp_path / "risk.png", labels, p, confidence)
+    assert is_png(picture)
+    assert any(text.startswith(title) for text in texts)
+
+
 def test_equal_data_give_equal_files(tmp_path):
     one = plots.draw_confusion(evaluation(), tmp_path / "1.png").read_bytes()
     assert plots.draw_confusion(evaluation(), tmp_path / "2.png").read_bytes() == one
+    labels, raw, right = halves()
+    drawn = [
+        (
+            plots.draw_reliability_pair(pictured(labels, raw), pictured(labels, right), path),
+            risk_picture(path.with_suffix(".risk.png"), labels, right, 0.8)[0],
+        )
+        for path in (tmp_path / "3.png", tmp_path / "4.png")
+    ]
+    for first, second in zip(*drawn, strict=True):
+        assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_failure_leaves_the_old_picture_and_nothing_else(tmp_path, monkeypatch):
@@ -190,10 +292,10 @@ def test_a_failure_leaves_the_old_picture_and_nothing_else(tmp_path, monkeypatch
 
 
 def test_threads_may_draw_at_once(tmp_path):
-    alone = plots.draw_loss(history(), tmp_path / "alone.png", 3).read_bytes()
+    alone = epoch_plots.draw_loss(history(), tmp_path / "alone.png", 3).read_bytes()
     paths = [tmp_path / f"{i}.png" for i in range(4)]
     threads = [
-        threading.Thread(target=plots.draw_loss, args=(history(), path, 3)) for path in paths
+        threading.Thread(target=epoch_plots.draw_loss, args=(history(), path, 3)) for path in paths
     ]
     for thread in threads:
         thread.start()
@@ -211,8 +313,8 @@ def test_pyplot_is_not_needed():
 
 
 def test_names_are_pushed_apart_and_no_further():
-    assert plots._apart([0.1, 0.5, 0.9], 0.06) == pytest.approx([0.1, 0.5, 0.9])
-    assert plots._apart([0.5, 0.5], 0.06) == pytest.approx([0.47, 0.53])
-    found = plots._apart([0.1, 0.11, 0.12, 0.5], 0.06)
+    assert epoch_plots._apart([0.1, 0.5, 0.9], 0.06) == pytest.approx([0.1, 0.5, 0.9])
+    assert epoch_plots._apart([0.5, 0.5], 0.06) == pytest.approx([0.47, 0.53])
+    found = epoch_plots._apart([0.1, 0.11, 0.12, 0.5], 0.06)
     assert np.diff(found).min() >= 0.06 - 1e-12
     assert found[-1] == pytest.approx(0.5)

@@ -187,6 +187,59 @@ def test_a_flat_validation_curve_is_not_called_overfitting(run):
     assert "lowest after epoch 2 (0.400) and has hardly moved since (0.401" in read(run)[1]
 
 
+def without(folder, *parts):
+    """Make the run one that held out none of these parts."""
+    whole = json.loads((folder / "metrics.json").read_text())
+    for part in parts:
+        whole.pop(part, None)
+        whole["split"][part] = 0
+    rows = [{k: v for k, v in row.items() if k not in parts} for row in history()]
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return whole
+
+
+def test_without_a_test_the_validation_part_is_shown_and_called_that(run):
+    whole = without(run, "test")
+    found = linear_and_test(10, 40)
+    whole["validation"] = found["test"]
+    whole["baseline"] = {"name": "NB-weighted", "validation": found["baseline"]["test"]}
+    save(run, whole | {"mcnemar": found["mcnemar"]})
+    page, text = read(run)
+    assert "of 200 validation reviews judged correctly" in text
+    assert "No review was held out for a test." in text
+    assert "so the figure flatters" in text
+    assert "no epoch was chosen by them" not in text
+    assert "The network loses to the linear baseline by 20.0 points" in text
+    assert "100 to choose by, none to measure on" in text
+    assert "test accuracy" not in text
+    assert "validation accuracy" in text
+    assert page.tags.count("img") == 6
+    assert "on validation · Reelsense" in text
+
+
+def test_a_run_that_learned_from_every_review_says_so_instead_of_figures(run):
+    whole = without(run, "test", "validation")
+    for name in ("baseline", "mcnemar"):
+        del whole[name]
+    save(run, whole)
+    for name in ("confusion", "roc", "calibration"):
+        (run / f"{name}.png").unlink()
+    page, text = read(run)
+    assert "Not measured no review was held out" in text
+    assert "The network learned from all 800 reviews." in text
+    assert "the weights of the last epoch were kept" in text
+    assert "none to choose by, none to measure on" in text
+    for absent in (
+        "judged correctly",
+        "Right and wrong",
+        "confident mistakes",
+        "linear",
+        "Short and long",
+    ):
+        assert absent not in text
+    assert page.tags.count("img") == 3
+
+
 def test_metrics_alone_are_enough(tmp_path):
     save(tmp_path, {"test": evaluation()})
     page, text = read(tmp_path)
@@ -242,6 +295,7 @@ def test_writing_again_gives_the_same_page(run):
         ("metrics.json", "{", r"metrics\.json: line 1 is not JSON"),
         ("metrics.json", "{}", r"metrics\.json: no test evaluation"),
         ("metrics.json", "[1]", r"metrics\.json: no test evaluation"),
+        ("metrics.json", '{"split": {"validation": 0, "test": 9}}', "no test evaluation"),
         ("metrics.json", '{"test": {"accuracy": 1}}', r"lacks what this version writes"),
         ("history.jsonl", '{"train": {"a": 1}, "validation": {"a": 1}}', "KeyError: 'loss'"),
         ("history.jsonl", '{"epoch": 1}\n{"ep', r"history\.jsonl: line 2 is not JSON"),

@@ -46,7 +46,7 @@ def evaluate(
         BadInput: no review, parts of different length, a label that is not 0 or 1,
             a probability outside 0..1 (or NaN). The message names the first such review.
     """
-    truth, p = _checked(labels, probabilities, ids)
+    truth, p = checked(labels, probabilities, ids)
     sizes = np.asarray(lengths, dtype=np.int64).ravel()
     if len(sizes) != len(truth):
         raise BadInput(f"{len(truth)} labels but {len(sizes)} lengths: one a review is needed")
@@ -73,7 +73,7 @@ def evaluate(
 
 def accuracy(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Share of reviews on the right side of 0.5."""
-    truth, p = _checked(labels, probabilities)
+    truth, p = checked(labels, probabilities)
     return float(np.mean(_called(p) == truth))
 
 
@@ -82,7 +82,7 @@ def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
 
     Probabilities are clipped to [1e-7, 1 - 1e-7], so one review costs 16.1 at the most.
     """
-    truth, p = _checked(labels, probabilities)
+    truth, p = checked(labels, probabilities)
     p = np.clip(p, CLIP, 1 - CLIP)
     # log1p keeps the digits of 1 - p where p is tiny.
     return float(-np.mean(np.where(truth == 1, np.log(p), np.log1p(-p))))
@@ -90,7 +90,7 @@ def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float:
 
 def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
     """Mean squared distance between P(positive) and what happened; 0.25 is a constant 0.5."""
-    truth, p = _checked(labels, probabilities)
+    truth, p = checked(labels, probabilities)
     return float(np.mean((p - truth) ** 2))
 
 
@@ -172,7 +172,7 @@ def roc_auc(labels: ArrayLike, probabilities: ArrayLike) -> float | None:
 
     By ranks (Mann-Whitney U), so ties are exact. None where one class is absent.
     """
-    truth, p = _checked(labels, probabilities)
+    truth, p = checked(labels, probabilities)
     positive = int(np.sum(truth))
     negative = len(truth) - positive
     if not positive or not negative:
@@ -189,7 +189,7 @@ def roc_curve(labels: ArrayLike, probabilities: ArrayLike) -> tuple[list[float],
 
     Two empty lists where one class is absent.
     """
-    truth, p = _checked(labels, probabilities)
+    truth, p = checked(labels, probabilities)
     positive = int(np.sum(truth))
     negative = len(truth) - positive
     if not positive or not negative:
@@ -214,7 +214,7 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike) -> list[dict[str, A
 
     Each: from, to, n, mean_probability (what was said), share_positive (what was true).
     """
-    truth, p = _checked(labels, probabilities)
+    truth, p = checked(labels, probabilities)
     which = np.minimum((p * BINS).astype(np.int64), BINS - 1)
     n = np.bincount(which, minlength=BINS)
     said = np.bincount(which, weights=p, minlength=BINS)
@@ -256,7 +256,7 @@ def accuracy_by_length(
 
     `from` and `to` are inclusive numbers of tokens; `to` of the last bin is None (no end).
     """
-    truth, p = _checked(labels, probabilities)
+    truth, p = checked(labels, probabilities)
     right, sizes = _called(p) == truth, np.asarray(lengths).ravel()
     rows = []
     for low, high in LENGTH_BINS:
@@ -279,7 +279,7 @@ def confident_mistakes(
     labels: ArrayLike, probabilities: ArrayLike, ids: Sequence[str], most: int = 20
 ) -> list[dict[str, Any]]:
     """The `most` wrong reviews furthest from 0.5, the worst first; ties in the order given."""
-    truth, p = _checked(labels, probabilities, ids)
+    truth, p = checked(labels, probabilities, ids)
     wrong = np.flatnonzero(_called(p) != truth)
     worst = wrong[np.argsort(-np.abs(p[wrong] - 0.5), kind="stable")][:most]
     return [
@@ -312,7 +312,7 @@ def _called(probabilities: Probabilities) -> Labels:
     return (probabilities >= 0.5).astype(np.int64)
 
 
-def _checked(
+def checked(
     labels: ArrayLike, probabilities: ArrayLike, ids: Sequence[str] | None = None
 ) -> tuple[Labels, Probabilities]:
     """Labels as integers and probabilities as float64, or BadInput that names the review."""

@@ -1,44 +1,41 @@
 """Pictures from JSON: the history of a run, its metrics, the description of its data -> PNG files.
 
-Computes no metric: every number that is drawn stands in a run folder already. Built on matplotlib's
-Figure objects without pyplot, so there is no global state, no window, and threads may draw at once.
-Colours are safe for colour-blind readers and never the only sign: each curve has its own marker
-and line, and carries its name instead of a legend.
+Computes no metric: every number that is drawn stands in a run folder or a bundle already. Here
+are the pictures of one evaluation; the curves by epoch, the data and what all pictures have in
+common are in the other files named for plots, the only ones that import matplotlib.
 """
 
-import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from reelsense.atomic import replacing
-from reelsense.errors import BadInput
-
-DPI = 160
-INK, QUIET, GRID = "#222222", "#6b6b6b", "#e3e3e3"
-POSITIVE, NEGATIVE = "#0072B2", "#D55E00"  # Okabe and Ito's blue and vermilion
-NETWORK, BASELINE = "#117733", "#997700"
-CLASSES = (("negative", NEGATIVE), ("positive", POSITIVE))
-# Part -> colour, marker, line. Told apart in grey print as well.
-CURVES: dict[str, tuple[str, str, str]] = {
-    "train": ("#555555", "o", "--"),
-    "validation": ("#AA3377", "s", "-"),
-    "test": (NETWORK, "^", "-"),
-}
-
-Json = Mapping[str, Any]
+from reelsense.evaluation.data_plots import draw_data
+from reelsense.evaluation.epoch_plots import draw_accuracy, draw_loss
+from reelsense.evaluation.plain_plots import (
+    BASELINE,
+    INK,
+    NEGATIVE,
+    NETWORK,
+    QUIET,
+    RAW,
+    Json,
+    canvas,
+    head,
+    page,
+    plain_axes,
+    save,
+    thousands,
+)
 
 
 def draw_run(history: Sequence[Json], metrics: Json, folder: Path) -> list[Path]:
     """Every picture that these results allow, into the run folder; the paths in reading order.
 
     `history` holds the lines of history.jsonl, `metrics` the content of metrics.json. What is
-    missing (a baseline, the test curve, the description of the data) is left out.
+    missing (a baseline, the test curve, the description of the data) is left out. Without a test
+    its place is taken by the validation part.
     """
     baseline = metrics.get("baseline") or None
     best = metrics.get("best_epoch")
@@ -46,183 +43,19 @@ def draw_run(history: Sequence[Json], metrics: Json, folder: Path) -> list[Path]
     if history:
         drawn.append(draw_accuracy(history, folder / "accuracy.png", best, baseline))
         drawn.append(draw_loss(history, folder / "loss.png", best))
-    if metrics.get("test"):
-        drawn.append(draw_confusion(metrics["test"], folder / "confusion.png"))
-        drawn.append(draw_roc(metrics["test"], folder / "roc.png", baseline))
-        drawn.append(draw_calibration(metrics["test"], folder / "calibration.png"))
+    part = next((part for part in ("test", "validation") if metrics.get(part)), None)
+    if part is not None:
+        drawn.append(draw_confusion(metrics[part], folder / "confusion.png", part))
+        drawn.append(draw_roc(metrics[part], folder / "roc.png", baseline, part))
+        drawn.append(draw_calibration(metrics[part], folder / "calibration.png"))
     if metrics.get("data"):
         drawn.append(draw_data(metrics["data"], folder / "data.png"))
     return drawn
 
 
-# --- Curves by epoch ------------------------------------------------------------------------------
-
-
-def draw_accuracy(
-    history: Sequence[Json],
-    path: Path,
-    best_epoch: int | None = None,
-    baseline: Json | None = None,
-) -> Path:
-    """Accuracy of train, validation and (where computed) test by epoch.
-
-    `best_epoch` is the one whose weights were kept; `baseline` the entry of metrics.json, drawn as
-    a dotted line at its accuracy on test.
-
-    Raises:
-        BadInput: no epoch in the history.
-    """
-    figure, axes = _canvas(7.6, 4.7)
-    lines = []
-    if baseline and baseline.get("test"):
-        lines.append(_level(axes, baseline["test"]["accuracy"], "linear baseline, test"))
-    _curves(axes, history, "accuracy", best_epoch, "{:.1%}".format, lines)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.4g}%"))
-    _head(
-        axes,
-        "Accuracy by epoch",
-        "share of reviews on the right side · a gap between train and the others is overfitting",
-    )
-    return _save(figure, path)
-
-
-def draw_loss(history: Sequence[Json], path: Path, best_epoch: int | None = None) -> Path:
-    """Log loss of train, validation and (where computed) test by epoch.
-
-    Raises:
-        BadInput: no epoch in the history.
-    """
-    figure, axes = _canvas(7.6, 4.7)
-    _curves(axes, history, "loss", best_epoch, "{:.3f}".format, [])
-    _head(
-        axes,
-        "Loss by epoch",
-        "mean log loss, lower is better · once validation turns upwards, the network memorises",
-    )
-    return _save(figure, path)
-
-
-# A name at the right end of a line: height, words, colour.
-Name = tuple[float, str, str]
-
-
-def _curves(
-    axes: Axes,
-    history: Sequence[Json],
-    figure: str,
-    best_epoch: int | None,
-    words: Any,
-    names: list[Name],
-) -> None:
-    """One line a part, its name and last value at its end, and a mark at the epoch kept."""
-    if not history:
-        raise BadInput("no epoch to draw: history.jsonl is empty")
-    for part, (colour, marker, line) in CURVES.items():
-        points = [(row["epoch"], row[part][figure]) for row in history if row.get(part)]
-        if not points:
-            continue
-        epochs, values = zip(*points, strict=True)
-        axes.plot(
-            epochs,
-            values,
-            color=colour,
-            linestyle=line,
-            marker=marker,
-            markersize=5 if len(points) <= 30 else 0,
-            linewidth=2,
-            clip_on=False,
-            zorder=3,
-        )
-        names.append((values[-1], f"{part} {words(values[-1])}", colour))
-    first, last = history[0]["epoch"], history[-1]["epoch"]
-    margin = min(max(0.04 * (last - first), 0.15), 0.5)
-    axes.set_xlim(first - margin, last + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
-    axes.set_xlabel("epoch (one pass over the training reviews)")
-    axes.margins(y=0.1)
-    low, high = axes.get_ylim()
-    if high - low < 0.04:  # a difference of nothing must not fill the picture
-        axes.set_ylim((low + high) / 2 - 0.02, (low + high) / 2 + 0.02)
-    if len(history) > 1:
-        _mark_best(axes, history, figure, best_epoch, words)
-    _names_at_the_end(axes, names)
-
-
-def _mark_best(
-    axes: Axes, history: Sequence[Json], figure: str, best_epoch: int | None, words: Any
-) -> None:
-    """A line, a ring on each curve and the figures of the epoch whose weights were kept."""
-    row = next((row for row in history if row["epoch"] == best_epoch), None)
-    if row is None:
-        return
-    kept = {part: row[part][figure] for part in CURVES if row.get(part)}
-    for part, value in kept.items():
-        axes.plot(row["epoch"], value, marker="o", markersize=13, markerfacecolor="none",
-                  markeredgecolor=CURVES[part][0], markeredgewidth=1.6, clip_on=False,
-                  zorder=4)  # fmt: skip
-    axes.axvline(row["epoch"], color=QUIET, linewidth=1, alpha=0.45, zorder=1)
-    # Room for the note below every curve, so that it can never lie on one.
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.16 * (high - low), high)
-    left = 2 * row["epoch"] > history[0]["epoch"] + history[-1]["epoch"]
-    axes.annotate(
-        f"best epoch {row['epoch']}, its weights were kept:\n"
-        + " · ".join(f"{part} {words(value)}" for part, value in kept.items()),
-        (row["epoch"], 0),
-        xycoords=("data", "axes fraction"),
-        xytext=(-8 if left else 8, 7),
-        textcoords="offset points",
-        ha="right" if left else "left",
-        va="bottom",
-        fontsize=9,
-        color=INK,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
-    )
-
-
-def _level(axes: Axes, value: float, name: str) -> Name:
-    axes.axhline(value, color=BASELINE, linestyle=":", linewidth=2, zorder=2)
-    return value, f"{name} {value:.1%}", BASELINE
-
-
-def _names_at_the_end(axes: Axes, names: Iterable[Name]) -> None:
-    """Write each name right of the axes at the height of its line, pushed apart where too close."""
-    low, high = axes.get_ylim()
-    ordered = sorted((value, text, colour) for value, text, colour in names)
-    places = _apart([(value - low) / (high - low) for value, _, _ in ordered], 0.062)
-    for (_, text, colour), place in zip(ordered, places, strict=True):
-        axes.text(
-            1.015,
-            place,
-            text,
-            transform=axes.transAxes,
-            color=colour,
-            fontsize=10.5,
-            fontweight="bold",
-            va="center",
-            clip_on=False,
-        )
-
-
-def _apart(places: Sequence[float], gap: float) -> list[float]:
-    """Rising places moved as little as needed to be at least `gap` from each other."""
-    groups: list[tuple[float, int]] = []  # centre and number of the places that lean on each other
-    for place in places:
-        centre, size = place, 1
-        while groups and centre - groups[-1][0] < gap * (size + groups[-1][1]) / 2:
-            other, number = groups.pop()
-            centre = (centre * size + other * number) / (size + number)
-            size += number
-        groups.append((centre, size))
-    return [centre + gap * (i - (size - 1) / 2) for centre, size in groups for i in range(size)]
-
-
-# --- One evaluation -------------------------------------------------------------------------------
-
-
-def draw_confusion(evaluation: Json, path: Path) -> Path:
+def draw_confusion(evaluation: Json, path: Path, part: str = "test") -> Path:
     """The four outcomes as counts and as shares of what the reviews really were."""
-    figure, axes = _canvas(6.2, 5.2, grid=False)
+    figure, axes = canvas(6.2, 5.2, grid=False)
     matrix = evaluation["confusion"]
     for truth, row in enumerate(matrix):
         whole = sum(row)
@@ -250,19 +83,23 @@ def draw_confusion(evaluation: Json, path: Path) -> Path:
     axes.xaxis.tick_bottom()
     for side in axes.spines.values():
         side.set_visible(False)
-    _head(
-        axes, "Right and wrong on the test reviews", f"{evaluation['n']:,} reviews, threshold 0.5"
+    head(
+        axes,
+        f"Right and wrong on the {part} reviews",
+        f"{evaluation['n']:,} reviews, threshold 0.5",
     )
-    return _save(figure, path)
+    return save(figure, path)
 
 
-def draw_roc(evaluation: Json, path: Path, baseline: Json | None = None) -> Path:
-    """The ROC curve on test, the linear baseline's beside it where there is one."""
-    figure, axes = _canvas(6.2, 5.8)
+def draw_roc(
+    evaluation: Json, path: Path, baseline: Json | None = None, part: str = "test"
+) -> Path:
+    """The ROC curve on a part, the linear baseline's beside it where there is one."""
+    figure, axes = canvas(6.2, 5.8)
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (1, 3)))
     axes.text(0.52, 0.47, "a coin", color=QUIET, fontsize=9.5, rotation=45,
               rotation_mode="anchor", transform_rotates_text=True)  # fmt: skip
-    other = (baseline or {}).get("test") or {}
+    other = (baseline or {}).get(part) or {}
     rows = [
         ("network", evaluation, NETWORK, "-", 2.2),
         ("linear baseline", other, BASELINE, ":", 2),
@@ -286,249 +123,179 @@ def draw_roc(evaluation: Json, path: Path, baseline: Json | None = None) -> Path
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     auc = evaluation.get("roc_auc")
     if auc is None:
-        _head(axes, "No ROC curve: the test reviews are all of one class", "")
+        head(axes, f"No ROC curve: the {part} reviews are all of one class", "")
     else:
         note = f"a positive review outscores a negative one {auc:.1%} of the time"
-        _head(axes, f"ROC curve: area {auc:.3f}", note)
-    return _save(figure, path)
+        head(axes, f"ROC curve: area {auc:.3f}", note)
+    return save(figure, path)
 
 
 def draw_calibration(evaluation: Json, path: Path) -> Path:
     """What the network says against what is true, bin by bin, with the reviews in each below."""
-    figure = Figure(figsize=(6.2, 6.6), dpi=DPI, layout="constrained", facecolor="white")
+    figure = page(6.2, 6.6)
     grid = figure.add_gridspec(2, 1, height_ratios=[3.4, 1], hspace=0.04)
     axes, below = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-    _plain_axes(axes)
-    _plain_axes(below)
-    bins = evaluation["reliability"]
-    said = [row["mean_probability"] for row in bins]
-    seen = [row["share_positive"] for row in bins]
-    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (1, 3)))
-    axes.vlines(said, said, seen, color=NEGATIVE, linewidth=3, alpha=0.35)
-    axes.plot(said, seen, color=NETWORK, marker="o", markersize=6, linewidth=1.6)
+    _said_and_seen(axes, below, evaluation["reliability"], NETWORK)
     axes.text(0.03, 0.97, "dotted: a perfect network\nabove it: more are positive than it says",
               color=QUIET, fontsize=9.5, va="top", linespacing=1.5)  # fmt: skip
     axes.text(0.97, 0.05, "below it: fewer are positive than it says", color=QUIET, fontsize=9.5,
               ha="right")  # fmt: skip
     axes.set_ylabel("share really positive")
-    axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.tick_params(labelbottom=False)
-    starts = [row["from"] for row in bins]
-    widths = [row["to"] - row["from"] for row in bins]
-    below.bar(starts, [row["n"] for row in bins], widths, align="edge", color=NETWORK, alpha=0.75,
-              edgecolor="white")  # fmt: skip
     below.set_ylabel("reviews")
-    below.yaxis.set_major_formatter(_thousands())
-    below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     below.set_xlabel("probability of “positive” that the network gives")
-    below.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    for each in (axes, below):
-        each.set_xlim(0, 1)
     error = evaluation["calibration_error"]
-    _head(
+    head(
         axes,
         "Does a probability mean what it says?",
         f"of the reviews it calls 80% positive, 80% should be · off by {error * 100:.1f} points "
         "on average",
     )
-    return _save(figure, path)
+    return save(figure, path)
 
 
-# --- The data -------------------------------------------------------------------------------------
+def draw_reliability_pair(before: Json, after: Json, path: Path) -> Path:
+    """The same reviews before and after calibration, side by side on the same scales.
 
-
-def draw_data(description: Json, path: Path) -> Path:
-    """The data in five pictures: parts and balance, lengths, and the words of each class."""
-    figure = Figure(figsize=(13.5, 10.2), dpi=DPI, facecolor="white")
-    figure.set_layout_engine("constrained", h_pad=0.12, w_pad=0.12)
-    grid = figure.add_gridspec(2, 6, height_ratios=[1, 1.75])
-    _parts(figure.add_subplot(grid[0, :3]), description)
-    _lengths(figure.add_subplot(grid[0, 3:]), description["lengths"])
-    _words(
-        figure.add_subplot(grid[1, :2]),
-        description.get("frequent") or {},
-        "Most frequent words",
-        "number: reviews with it · without stop words",
-        by_log_odds=False,
-    )
-    _words(
-        figure.add_subplot(grid[1, 2:4]),
-        description.get("words") or {},
-        "Words that tell the classes apart",
-        "bar: how lopsided (log odds) · number: reviews with it",
-    )
-    _words(
-        figure.add_subplot(grid[1, 4:]),
-        description.get("ngrams") or {},
-        "Phrases that tell them apart",
-        "pairs and triples: what word order adds",
-    )
-    return _save(figure, path)
-
-
-def _parts(axes: Axes, description: Json) -> None:
-    """A bar a part, split by class."""
-    _plain_axes(axes)
-    parts = {name: part for name, part in description["parts"].items() if part["n"]}
-    widest = max((part["n"] for part in parts.values()), default=1)
-    for place, part in enumerate(parts.values()):
-        left = 0
-        for name, colour in CLASSES:
-            n = part.get(name) or 0
-            axes.barh(place, n, left=left, height=0.62, color=colour, edgecolor="white")
-            if n > 0.12 * widest:
-                axes.text(left + n / 2, place, f"{n:,} {name}", color="white", ha="center",
-                          va="center", fontsize=10, fontweight="bold")  # fmt: skip
-            left += n
-        note = f"{part['n']:,}"
-        if left:
-            note += f" · {(part.get('positive') or 0) / left:.0%} positive"
-        if part.get("films"):
-            note += f"\n{part['films']:,} films"
-        axes.text(part["n"] + 0.015 * widest, place, note, va="center", fontsize=9.5, color=QUIET)
-    axes.set_xlim(0, widest * 1.32)
-    axes.set_ylim(len(parts) - 0.5, -0.5)
-    axes.set_yticks(range(len(parts)), list(parts))
-    axes.tick_params(axis="y", length=0, labelsize=11, labelcolor=INK)
-    axes.grid(visible=False)
-    axes.xaxis.set_visible(False)
-    axes.spines["bottom"].set_visible(False)
-    total = sum(part["n"] for part in parts.values())
-    notes = [description.get("method") or ""]
-    if description.get("duplicates"):
-        notes.append(f"{description['duplicates']:,} duplicates left out")
-    _head(axes, f"{total:,} reviews in {len(parts)} parts", " · ".join(filter(None, notes)))
-
-
-def _lengths(axes: Axes, lengths: Json) -> None:
-    """Outlines of both classes over each other, with the median and the long tail marked."""
-    _plain_axes(axes)
-    edges = lengths["histogram"]["edges"]
-    top = 1
-    for (name, colour), line in zip(CLASSES, ("--", "-"), strict=True):
-        counts = lengths["histogram"][name]
-        axes.stairs(counts, edges, color=colour, fill=True, alpha=0.12)
-        axes.stairs(counts, edges, color=colour, linewidth=2, linestyle=line)
-        top = max(top, *counts)
-    end = edges[-1]
-    axes.set_xlim(0, end)
-    axes.set_ylim(0, top * 1.2)
-    # The names of the marks stand on two levels, so that neighbours cannot run into each other.
-    for value, words, side, height in (
-        (lengths["median"], " half are shorter than {:,.0f}", "left", 1.19),
-        (lengths["p95"], "95% are shorter than {:,.0f} ", "right", 1.09),
-        (lengths["p99"], "99% than {:,.0f} ", "right", 1.19),
-    ):
-        axes.axvline(value, color=QUIET, linewidth=1, linestyle=":")
-        axes.text(value, top * height, words.format(value), color=QUIET, fontsize=9, va="top",
-                  ha=side, in_layout=False)  # fmt: skip
-    for place, (name, colour) in enumerate(CLASSES):
-        axes.text(0.98, 0.62 - 0.10 * place, ("- - " if name == "negative" else "— ") + name,
-                  transform=axes.transAxes, ha="right", color=colour, fontsize=11,
-                  fontweight="bold")  # fmt: skip
-    axes.set_xlabel("words in a review")
-    axes.set_ylabel("reviews")
-    axes.yaxis.set_major_formatter(_thousands())
-    axes.xaxis.set_major_formatter(_thousands())
-    note = f"mean {lengths['mean']:,.0f}, the longest {lengths['max']:,.0f} words"
-    if lengths["max"] > end:
-        note += "; the last step holds all that are longer"
-    _head(axes, "How long a review is", note)
-
-
-def _words(
-    axes: Axes, lists: Json, title: str, note: str, *, by_log_odds: bool = True, most: int = 15
-) -> None:
-    """Negative words grow to the left, positive ones to the right, the strongest on top.
-
-    A row is [word, count, log odds], or [word, count] where the count itself is drawn.
+    Each is what `metrics.evaluate` gives, or its `reliability` and `calibration_error` alone.
     """
-    _plain_axes(axes)
-    longest = 1e-9
-    for name, _ in CLASSES:
-        for row in (lists.get(name) or [])[:most]:
-            longest = max(longest, abs(row[2]) if by_log_odds else row[1])
-    for (name, colour), side in zip(CLASSES, (-1, 1), strict=True):
-        for place, row in enumerate((lists.get(name) or [])[:most]):
-            size = (abs(row[2]) if by_log_odds else row[1]) / longest
-            axes.barh(place, side * size, color=colour, alpha=0.28, height=0.8, linewidth=0)
-            ha = ("right", "left") if side < 0 else ("left", "right")
-            # A word such as "$5" is no formula, and a long one must not squeeze the axes.
-            axes.text(side * 0.03, place, _printable(row[0], 28), ha=ha[0], va="center",
-                      fontsize=10.5 if len(row[0]) <= 14 else 9, color=INK,
-                      parse_math=False, in_layout=False)  # fmt: skip
-            axes.text(side * 1.45, place, f"{row[1]:,}", ha=ha[1], va="center", fontsize=8.5,
-                      color=QUIET)  # fmt: skip
-        axes.text(side * 0.03, -0.95, name, ha="right" if side < 0 else "left", va="center",
-                  color=colour, fontsize=11, fontweight="bold")  # fmt: skip
-    axes.axvline(0, color="white", linewidth=3)
-    axes.set_xlim(-1.47, 1.47)
-    axes.set_ylim(most - 0.4, -1.5)
-    axes.grid(visible=False)
-    axes.axis("off")
-    _head(axes, title, note)
-
-
-# --- Common strokes -------------------------------------------------------------------------------
-
-
-def _canvas(width: float, height: float, *, grid: bool = True) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
-    axes = figure.add_subplot()
-    _plain_axes(axes, grid=grid)
-    return figure, axes
-
-
-def _plain_axes(axes: Axes, *, grid: bool = True) -> None:
-    axes.set_axisbelow(True)
-    if grid:
-        axes.grid(color=GRID, linewidth=0.8)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(QUIET)
-    axes.tick_params(color=QUIET, labelcolor=QUIET, labelsize=10, length=0)
-    axes.xaxis.label.set_color(QUIET)
-    axes.yaxis.label.set_color(QUIET)
-
-
-def _head(axes: Axes, title: str, note: str) -> None:
-    """A bold line that says what is seen, and under it a quiet one that says how to read it."""
-    axes.set_title(
-        title, loc="left", fontsize=14, fontweight="bold", color=INK, pad=26 if note else 8
+    figure = page(10.4, 6.4)
+    # The title stands on a row without height, so that it reaches over both columns.
+    grid = figure.add_gridspec(3, 2, height_ratios=[0.001, 3.4, 1], hspace=0.03, wspace=0.04)
+    over = figure.add_subplot(grid[0, :])
+    over.axis("off")
+    points = [100 * side["calibration_error"] for side in (before, after)]
+    head(
+        over,
+        f"Probabilities are off by {points[1]:.1f} points after calibration, "
+        f"by {points[0]:.1f} before",
+        "on average · of the reviews called 80% positive, 80% should be: the dotted line",
     )
+    most = max((row["n"] for side in (before, after) for row in side["reliability"]), default=1)
+    for column, (name, side, colour) in enumerate(
+        (("before", before, RAW), ("after", after, NETWORK))
+    ):
+        axes, below = figure.add_subplot(grid[1, column]), figure.add_subplot(grid[2, column])
+        _said_and_seen(axes, below, side["reliability"], colour)
+        below.set_ylim(0, 1.08 * most)
+        axes.text(0.04, 0.95, name, color=colour, fontsize=14, fontweight="bold", va="top")
+        axes.text(0.04, 0.875, f"off by {points[column]:.1f} points", color=colour, fontsize=11,
+                  va="top")  # fmt: skip
+        below.set_xlabel("probability of “positive” that the network gives")
+        if column:
+            axes.tick_params(labelleft=False)
+            below.tick_params(labelleft=False)
+        else:
+            axes.set_ylabel("share really positive")
+            below.set_ylabel("reviews")
+    return save(figure, path)
+
+
+def _said_and_seen(axes: Axes, below: Axes, bins: Sequence[Json], colour: str) -> None:
+    """Each bin of `metrics.reliability` against the diagonal, its reviews on the axes below."""
+    plain_axes(axes)
+    plain_axes(below)
+    said = [row["mean_probability"] for row in bins]
+    seen = [row["share_positive"] for row in bins]
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=(0, (1, 3)))
+    axes.vlines(said, said, seen, color=NEGATIVE, linewidth=3, alpha=0.35)
+    axes.plot(said, seen, color=colour, marker="o", markersize=6, linewidth=1.6)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.tick_params(labelbottom=False)
+    starts = [row["from"] for row in bins]
+    widths = [row["to"] - row["from"] for row in bins]
+    below.bar(starts, [row["n"] for row in bins], widths, align="edge", color=colour, alpha=0.75,
+              edgecolor="white")  # fmt: skip
+    below.yaxis.set_major_formatter(thousands())
+    below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    below.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for each in (axes, below):
+        each.set_xlim(0, 1)
+
+
+# --- Saying "uncertain" ---------------------------------------------------------------------------
+
+
+def draw_risk_coverage(curve: Json, decided: Json, path: Path) -> Path:
+    """How the share of mistakes grows as more is decided, and where the model stops to decide.
+
+    `curve` and `decided` are what the functions of `evaluation/calibrate.py` give.
+    """
+    figure, axes = canvas(7.6, 5.2)
+    coverage, risk = curve["coverage"], curve["risk"]
+    # The first few reviews say nothing: a single mistake among them would fill the picture.
+    top = max([1.25 * r for c, r in zip(coverage, risk, strict=True) if c >= 0.05] + [0.01])
+    if decided["error"] is not None:
+        top = max(top, 1.45 * decided["error_interval"][1])  # room for the words above it
+    axes.set_xlim(-0.01, 1)
+    axes.set_ylim(0, top)
+    axes.plot(coverage, risk, color=NETWORK, linewidth=2.2, zorder=3)
+    _stop(axes, decided, top)
+    _how_sure(axes, curve, top)
+    axes.plot(1, risk[-1], color=NETWORK, marker="o", markersize=6, clip_on=False, zorder=4)
+    axes.text(1.02, risk[-1] / top, f"all decided:\n{risk[-1]:.1%} wrong", color=NETWORK,
+              fontsize=10.5, fontweight="bold", va="center", transform=axes.transAxes)  # fmt: skip
+    axes.set_xlabel("reviews that get an answer, the surest first")
+    axes.set_ylabel("wrong answers among them")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.3g}%"))
+    head(axes, _what_doubt_buys(decided, risk[-1]),
+         f"{decided['n']:,} reviews · mean share of mistakes over the whole curve (AURC): "
+         f"{curve['aurc']:.1%}")  # fmt: skip
+    return save(figure, path)
+
+
+def _what_doubt_buys(decided: Json, risk: float) -> str:
+    if decided["error"] is None:
+        return "Sure of nothing: every answer is “uncertain”"
+    if decided["decided"] == decided["n"]:
+        return f"Every review gets an answer, {risk:.1%} of them are wrong"
+    doubt = 100 - round(100 * decided["coverage"])
+    return f"“Uncertain” for {doubt}%: mistakes go from {risk:.1%} to {decided['error']:.1%}"
+
+
+def _stop(axes: Axes, decided: Json, top: float) -> None:
+    """The band of the uncertain, and the mark with its interval where the answers end."""
+    share, wrong = decided["coverage"], decided["error"]
+    if share < 1:
+        axes.axvspan(share, 1, color=RAW, alpha=0.13, linewidth=0, zorder=0)
+        axes.text((1 + share) / 2, 0.02 * top, "“uncertain”", color=QUIET, fontsize=11.5,
+                  ha="center", fontweight="bold", rotation=90 if share > 0.75 else 0)  # fmt: skip
+    if wrong is None:
+        return
+    low, high = decided["error_interval"]
+    axes.vlines(share, low, high, color=INK, linewidth=1.8, zorder=5, clip_on=share < 1)
+    axes.plot(share, wrong, color=INK, marker="o", markersize=9, zorder=6, clip_on=False)
+    interval = f"95% interval {low:.1%} to {high:.1%}"
+    words = (
+        f"answers from {decided['confidence']:.0%} sure on:\n{share:.0%} of the reviews, "
+        f"{wrong:.1%} of them wrong\n{interval}"
+    )
+    # Left of the point and above the curve there is always room, but not beside an early point.
+    near = share >= 0.55
     axes.annotate(
-        _printable(note),
-        (0, 1),
-        xycoords="axes fraction",
-        xytext=(0, 9),
-        textcoords="offset points",
-        fontsize=9.5,
-        color=QUIET,
-        parse_math=False,
-        # A long note may reach over its axes; it must not squeeze them.
-        in_layout=False,
+        words if share < 1 else interval,
+        (share, wrong),
+        xytext=(-14, 12) if near else (0.03, max(0.5, high / top + 0.03)),
+        textcoords="offset points" if near else "axes fraction",
+        ha="right" if near else "left",
+        va="bottom",
+        color=INK,
+        fontsize=10,
+        linespacing=1.4,
+        bbox={"facecolor": "white" if near else "none", "edgecolor": "none", "pad": 2},
+        arrowprops=None if near else {"arrowstyle": "-", "color": INK, "linewidth": 0.8},
     )
 
 
-def _thousands() -> FuncFormatter:
-    return FuncFormatter(lambda value, _: f"{value:,.0f}")
-
-
-@functools.cache
-def _glyphs() -> frozenset[int]:
-    """Code points that the font in use can draw."""
-    return frozenset(get_font(findfont(FontProperties())).get_charmap())
-
-
-def _printable(text: str, longest: int = 90) -> str:
-    """The text as one short line, with a box for what the font cannot draw."""
-    cut = text if len(text) <= longest else text[: longest - 1] + "…"
-    return "".join(c if ord(c) in _glyphs() and c.isprintable() else "□" for c in cut)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    """Write the PNG whole or not at all; without a version in it, equal data give equal bytes."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
-    return path
+def _how_sure(axes: Axes, curve: Json, top: float) -> None:
+    """Along the top: how sure the least sure review is, up to that point."""
+    taken, named = 0.0, False
+    for level in (0.99, 0.95, 0.9, 0.8, 0.7, 0.6):
+        rows = zip(curve["coverage"], curve["confidence"], strict=True)
+        place = max((c for c, sure in rows if sure >= level), default=0.0)
+        if place - taken >= 0.055 and place <= 0.98:
+            axes.vlines(place, 0.965 * top, top, color=QUIET, linewidth=1)
+            axes.text(place, 0.955 * top, f"{level:.0%}{'' if named else ' sure'}", color=QUIET,
+                      fontsize=8.5, ha="center", va="top")  # fmt: skip
+            taken, named = place, True

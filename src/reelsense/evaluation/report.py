@@ -25,7 +25,7 @@ FILES = {
     "recipe.toml": "every setting of this run",
     "history.jsonl": "a line an epoch: loss and accuracy of each part, seconds",
     "metrics.json": "every figure on this page",
-    "predictions.csv": "id, label and probability of each test review",
+    "predictions.csv": "part, label, logit and probability of each review that was held out",
     "environment.json": "versions, machine, command, hashes",
     "checkpoint": "the weights (safetensors)",
     "accuracy.png": "accuracy by epoch",
@@ -35,23 +35,25 @@ FILES = {
     "calibration.png": "are the probabilities true?",
     "data.png": "the data in pictures",
 }
+PARTS = ("train", "validation", "test")
 Json = dict[str, Any]
 
 
 def write_report(run: Path, excerpts: Mapping[str, str] | None = None) -> Path:
     """Write `run`/report.html from the files in the run folder, and return its path.
 
-    Only metrics.json with an evaluation of the test reviews is needed; whatever else is missing
-    (a picture, the baseline, the history, the environment) is left out. `excerpts` maps the ids
-    of reviews to some of their text, shown beside the most confident mistakes.
+    Only metrics.json is needed, with an evaluation of the test reviews, or else of validation, or
+    with a "split" that held out neither: the page then says so. Whatever else is missing (a
+    picture, the baseline, the history, the environment) is left out. `excerpts` maps the ids of
+    reviews to some of their text, shown beside the most confident mistakes.
 
     Raises:
-        BadInput: metrics.json is missing or has no test evaluation, or a file is not what its
+        BadInput: metrics.json is missing or has no evaluation, or a file is not what its
             name says. The message names the file.
     """
     source = run / "metrics.json"
     metrics = _json(source)
-    if not isinstance(metrics, dict) or not metrics.get("test"):
+    if not isinstance(metrics, dict) or not (_part(metrics) or _held_out_none(metrics)):
         raise BadInput(f"{source}: no test evaluation in it; run `reelsense evaluate` first")
     try:
         page = _template().render(_content(run, metrics, excerpts or {}))
@@ -69,14 +71,16 @@ def write_report(run: Path, excerpts: Mapping[str, str] | None = None) -> Path:
 def _content(run: Path, metrics: Json, excerpts: Mapping[str, str]) -> Json:
     """All that the template may ask for."""
     history, best_epoch = _history(run / "history.jsonl"), metrics.get("best_epoch")
-    data = metrics.get("data") or {}
+    data, part = metrics.get("data") or {}, _part(metrics)
     return {
         "name": run.resolve().name,
         "m": metrics,
-        "test": metrics["test"],
+        "part": part,
+        "result": metrics[part] if part else None,
         "baseline": metrics.get("baseline") or {},
         "comparison": _comparison_in_words(metrics),
         "history": history,
+        "curves_of": [name for name in PARTS if any(row.get(name) for row in history)],
         "curves": _curves_in_words(history, best_epoch),
         "data": data,
         "split": metrics.get("split") or {},
@@ -90,15 +94,26 @@ def _content(run: Path, metrics: Json, excerpts: Mapping[str, str]) -> Json:
     }
 
 
+def _part(metrics: Json) -> str | None:
+    """The part that says how good the run is: the test, else validation, else none."""
+    return next((part for part in ("test", "validation") if metrics.get(part)), None)
+
+
+def _held_out_none(metrics: Json) -> bool:
+    split = metrics.get("split") or {}
+    return split.get("validation") == split.get("test") == 0
+
+
 # --- Sentences ------------------------------------------------------------------------------------
 
 
 def _comparison_in_words(metrics: Json) -> Json | None:
     """The network against the linear baseline: a verdict, its reason, and who won."""
     baseline, test = metrics.get("baseline") or {}, metrics.get("mcnemar") or {}
-    if not baseline.get("test"):
+    part = _part(metrics)
+    if part is None or not baseline.get(part):
         return None
-    gap = metrics["test"]["accuracy"] - baseline["test"]["accuracy"]
+    gap = metrics[part]["accuracy"] - baseline[part]["accuracy"]
     points = f"{abs(gap) * 100:.1f} points"
     if not test:
         who = "higher" if gap > 0 else "lower"
