@@ -27,8 +27,8 @@ def valid(setting):
     choices, low, high = (setting.metadata[key] for key in ("choices", "low", "high"))
     if choices:
         return st.sampled_from(choices)
-    if setting.name in ("validation", "test"):  # together below 1
-        return st.floats(low, 0.45)
+    if setting.name in ("validation", "test"):  # together below 1; 0 goes without patience
+        return st.floats(0.001, 0.45)
     if setting.name == "crop_tokens":  # not above max_tokens
         return st.just(0)
     kind = KIND[setting.name]
@@ -109,6 +109,20 @@ def test_no_field_takes_infinity():
         if kind is float:
             with pytest.raises(BadInput, match=flag(name)):
                 Recipe(**{name: math.inf})
+
+
+def test_patience_without_validation_is_refused_and_names_both_flags():
+    with pytest.raises(BadInput, match=r"--patience 3 watches .*--validation 0 .*--patience 0"):
+        read_recipe("classic").changed(validation=0.0)
+    nothing = read_recipe("classic").changed(validation=0.0, test=0.0, patience=0)
+    assert Recipe.from_toml(nothing.to_toml(), "x") == nothing
+
+
+def test_a_recipe_of_values_is_checked_like_one_of_a_file():
+    assert Recipe.from_values({"hidden": 7}, "x") == Recipe(hidden=7)
+    for values, message in (({"hiden": 7}, "unknown key 'hiden'"), ({"hidden": "7"}, "--hidden")):
+        with pytest.raises(BadInput, match=rf"my/bundle\.json: .*{message}"):
+            Recipe.from_values(values, "my/bundle.json")
 
 
 def test_a_whole_number_does_for_a_fraction():

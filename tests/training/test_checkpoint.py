@@ -12,8 +12,10 @@ from reelsense.errors import BadInput, Failure
 from reelsense.model.recipe import Recipe
 from reelsense.training import checkpoint
 from reelsense.training.checkpoint import (
+    STARTING_WEIGHTS,
     Position,
     best_epoch,
+    check_run,
     clear_checkpoints,
     epoch_path,
     finish_weights,
@@ -159,6 +161,10 @@ def test_the_best_epoch_is_the_first_with_the_lowest_validation_loss():
 # --- Hashes ---------------------------------------------------------------------------------------
 
 
+def test_without_validation_the_last_epoch_is_the_one_to_keep():
+    assert best_epoch([{"epoch": n, "train": {"loss": n}} for n in (1, 2, 3)]) == 3
+
+
 def test_equal_weights_have_an_equal_hash_whatever_their_order_or_layout():
     some = tensors()
     backwards = dict(reversed(some.items()))
@@ -242,6 +248,19 @@ def test_resume_with_another_recipe_names_the_flags_that_differ(run):
 def test_resume_with_other_data_says_which(run, kind):
     with pytest.raises(BadInput, match=f"was started with other {kind}"):
         open_run(run, RECIPE, SOURCE, HASHES | {kind: "cc"}, resume=True)
+
+
+def test_a_fine_tuning_goes_on_from_the_same_start_and_nothing_else_does(run, tmp_path):
+    tuned, hashes = tmp_path / "tuned", {"reviews": "aa", STARTING_WEIGHTS: "cc"}
+    open_run(tuned, RECIPE, SOURCE, hashes, resume=False)
+    open_run(tuned, RECIPE, SOURCE, hashes, resume=True)
+    assert check_run(tuned, RECIPE, resume=True, fine_tuning=True)
+    with pytest.raises(BadInput, match="was started with other starting weights; give the same"):
+        open_run(tuned, RECIPE, SOURCE, hashes | {STARTING_WEIGHTS: "dd"}, resume=True)
+    with pytest.raises(BadInput, match=r"--resume: .*tuned was started with --from; give the same"):
+        check_run(tuned, RECIPE, resume=True)
+    with pytest.raises(BadInput, match=r"--resume: .*run was started without --from; leave it out"):
+        check_run(run, RECIPE, resume=True, fine_tuning=True)
 
 
 def test_a_folder_of_something_else_is_no_run(tmp_path):

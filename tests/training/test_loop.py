@@ -465,6 +465,15 @@ def test_without_patience_every_epoch_is_run():
     assert not loop._has_stalled([], TOY.changed(patience=1))
 
 
+def test_without_validation_the_training_is_the_same_and_its_figures_are_left_out(whole, tmp_path):
+    nothing = Examples([], np.zeros(0, np.int8))
+    interrupted(tmp_path, TOY.changed(validation=0.0), steps_of() + 2, validation=nothing)
+    list(start(tmp_path, TOY.changed(validation=0.0), validation=nothing))
+    assert hashes(tmp_path) == hashes(whole[0])
+    without = [{k: v for k, v in row.items() if k != "validation"} for row in figures(whole[0])]
+    assert figures(tmp_path) == without
+
+
 def test_the_training_never_receives_the_test_part():
     names = list(inspect.signature(train).parameters)
     assert names == ["recipe", "network", "training", "validation", "run", "machine"]

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,8 +94,9 @@ def one_core():
 class Toy:
     """A run from its reviews to its figures."""
 
-    def __init__(self, folder):
-        self.run, self.recipe, self.reviews = folder / "run", toy_recipe(folder), toy_reviews()
+    def __init__(self, folder, **changes):
+        self.run, self.reviews = folder / "run", toy_reviews()
+        self.recipe = toy_recipe(folder).changed(**changes)
         self.prepared = prepare(self.recipe, self.reviews)
         hashes = self.prepared.hashes()
         open_run(self.run, self.recipe, {"source": "toy"}, hashes, resume=False)
@@ -106,7 +108,8 @@ class Toy:
         )
         list(train(self.recipe, self.network, training, validation, self.run, MACHINE))
         history = read_history(self.run)
-        history[3]["validation"]["loss"] = 0.0  # so that the best epoch is not the last
+        if "validation" in history[3]:
+            history[3]["validation"]["loss"] = 0.0  # so that the best epoch is not the last
         write_history(self.run, history)
         self.before = read_history(self.run)
         epochs = range(1, self.recipe.epochs + 1)
@@ -126,9 +129,15 @@ def strict(path):
     return json.loads(path.read_text("utf-8"), parse_constant=lambda name: pytest.fail(name))
 
 
-def predictions(folder):
+def table(folder, part=None):
+    """The rows of predictions.csv, all or those of a part."""
     with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    return [row for row in rows if part in (None, row["part"])]
+
+
+def predictions(folder, part=None):
+    rows = table(folder, part)
     chances = np.array([float(row["probability"]) for row in rows])
     return [row["id"] for row in rows], np.array([int(row["label"]) for row in rows]), chances
 
@@ -199,7 +208,16 @@ def test_the_test_curve_is_added_after_training_from_the_weights_of_each_epoch(t
 
 
 def test_predictions_csv_agrees_with_the_metrics(toy):
-    ids, labels, chances = predictions(toy.run)
+    assert [row["part"] for row in table(toy.run)] == (
+        ["validation"] * len(toy.prepared.split.validation)
+        + ["test"] * len(toy.prepared.split.test)
+    )
+    of_validation = predictions(toy.run, "validation")
+    assert (
+        np.mean((of_validation[2] >= 0.5) == of_validation[1])
+        == (toy.result["validation"]["accuracy"])
+    )
+    ids, labels, chances = predictions(toy.run, "test")
     test = toy.reviews.take(toy.prepared.split.test)
     assert tuple(ids) == test.ids
     assert labels.tolist() == test.labels.tolist()
@@ -209,6 +227,15 @@ def test_predictions_csv_agrees_with_the_metrics(toy):
     assert again["confusion"] == toy.result["test"]["confusion"]
     assert again["by_length"] == toy.result["test"]["by_length"]
     assert again["log_loss"] == pytest.approx(toy.result["test"]["log_loss"], abs=1e-6)
+
+
+def test_the_logits_of_the_predictions_are_the_networks_to_the_last_bit(toy):
+    network = measure.load_network(toy.run, toy.recipe)
+    for part in ("validation", "test"):
+        scores = scores_of(network, toy.prepared.examples(toy.recipe, part))
+        read = np.array([float(row["logit"]) for row in table(toy.run, part)])
+        assert read.astype(np.float32).tolist() == scores.tolist()
+        assert predictions(toy.run, part)[2] == pytest.approx(probabilities(read), rel=1e-6)
 
 
 def test_the_network_and_the_baseline_have_learnt_the_toy(toy):
@@ -229,6 +256,68 @@ def test_the_environment_says_what_the_figures_were_made_with(toy):
     assert saved["commit"]
 
 
+# --- Reviews that were not held out ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory):
+    """A run that has no test part."""
+    return Toy(tmp_path_factory.mktemp("trial"), test=0.0, epochs=4)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """A run that learned from every review."""
+    return Toy(tmp_path_factory.mktemp("everything"), validation=0.0, test=0.0, epochs=4)
+
+
+def test_a_trial_shows_the_validation_part_beside_the_baseline_and_no_figure_of_a_test(trial):
+    saved = strict(trial.run / "metrics.json")
+    assert "test" not in saved
+    assert set(saved["baseline"]) == {"name", "seconds", "validation"}
+    difference = saved["validation"]["accuracy"] - saved["baseline"]["validation"]["accuracy"]
+    assert saved["mcnemar"]["difference"] == pytest.approx(difference)
+    assert saved["mcnemar"]["n"] == saved["validation"]["n"] == len(table(trial.run))
+    assert saved["split"]["test"] == 0
+    assert saved["best_epoch"] == 4  # its loss was set to 0, as above
+    assert all("test" not in row for row in read_history(trial.run))
+    assert {row["part"] for row in table(trial.run)} == {"validation"}
+    assert {path.stem for path in trial.run.glob("*.png")} == PICTURES
+
+
+def test_a_run_on_everything_keeps_its_last_epoch_and_has_no_figures(everything):
+    saved = strict(everything.run / "metrics.json")
+    assert not {"test", "validation", "baseline", "mcnemar"} & set(saved)
+    assert saved["split"]["train"] == len(everything.reviews) == saved["data"]["n"]
+    assert saved["best_epoch"] == 4
+    assert saved["weights_sha256"] == weights_hash(everything.epochs[4])
+    assert all(not {"validation", "test"} & set(row) for row in read_history(everything.run))
+    header = (everything.run / "predictions.csv").read_text("utf-8")
+    assert header == "id,part,label,logit,probability\n"
+    assert {path.stem for path in everything.run.glob("*.png")} == {"accuracy", "loss", "data"}
+
+
+def test_only_the_last_epoch_is_tested_where_no_validation_can_choose(tmp_path):
+    only_test = Toy(tmp_path, validation=0.0, epochs=4)
+    assert only_test.result["best_epoch"] == 4
+    assert set(only_test.result["baseline"]) == {"name", "seconds", "test"}
+    assert {row["part"] for row in table(only_test.run)} == {"test"}
+    assert all("test" in row for row in read_history(only_test.run))
+
+
+def test_a_part_that_was_not_held_out_cannot_be_measured_later(everything, tmp_path):
+    for part in (None, "test", "validation"):
+        with pytest.raises(BadInput, match=f"--part {part or 'test'}: .*run held out no review"):
+            evaluate_run(
+                everything.run, everything.recipe, everything.reviews, None, part, tmp_path, MACHINE
+            )
+    other = toy_reviews(20, seed=9, name="other")
+    measured = evaluate_run(
+        everything.run, everything.recipe, everything.reviews, other, None, tmp_path, MACHINE
+    )
+    assert (measured["test"]["n"], measured["seen"]) == (20, 0)
+
+
 # --- Measuring it again ---------------------------------------------------------------------------
 
 
@@ -238,8 +327,7 @@ def test_evaluating_the_run_gives_the_same_figures_and_predictions(toy, tmp_path
     assert measured["baseline"]["test"] == toy.result["baseline"]["test"]
     assert measured["mcnemar"] == toy.result["mcnemar"]
     assert (measured["part"], measured["seen"]) == ("test", 0)
-    same = (tmp_path / "predictions.csv").read_bytes()
-    assert same == (toy.run / "predictions.csv").read_bytes()
+    assert table(tmp_path) == table(toy.run, "test")
     assert strict(tmp_path / "metrics.json") == json.loads(json.dumps(measured))
     assert {path.stem for path in tmp_path.glob("*.png")} == {"confusion", "roc", "calibration"}
 
@@ -252,7 +340,9 @@ def test_any_part_can_be_measured_and_training_reviews_are_counted_as_seen(toy, 
         sizes[part] = measured["test"]["n"]
         assert measured["part"] == part
         assert measured["seen"] == (sizes["train"] if part in ("train", "all") else 0)
-        assert len(predictions(folder)[0]) == sizes[part]
+        assert len(table(folder)) == sizes[part]
+        named = {row["part"] for row in table(folder)}
+        assert named == ({"train", "validation", "test"} if part == "all" else {part})
     assert sizes["all"] == sum(sizes[part] for part in ("train", "validation", "test"))
     assert sizes["test"] == toy.result["test"]["n"]
 
@@ -270,6 +360,7 @@ def test_other_reviews_are_measured_whole_without_those_that_have_no_label(toy, 
     assert measured["part"] == "all"
     assert measured["seen"] == 1
     assert predictions(tmp_path)[0] == list(other.ids[4:])
+    assert [row["part"] for row in table(tmp_path)] == list(parts[4:])
     half = evaluate_run(toy.run, toy.recipe, toy.reviews, other, "test", tmp_path, MACHINE)
     assert half["test"]["n"] == 10
 
@@ -344,9 +435,9 @@ def test_the_loss_of_a_sure_mistake_is_exact():
 
 def test_the_paired_test_counts_a_review_as_right_when_the_metrics_do(toy):
     train_part, test = (toy.reviews.take(rows) for rows in (range(100), range(100, 160)))
-    chances = np.where(test.labels == 1, 0.5, 0.2)  # all right, from 0.5 upwards
-    compared = measure.compare_with_linear(train_part, {"test": test}, {"test": chances})
-    own = evaluate(test.labels, chances, [1] * 60, test.ids)["accuracy"]
+    scores = np.where(test.labels == 1, 0.0, -1.4)  # all right, from a logit of 0 upwards
+    compared = measure.compare_with_linear(train_part, {"test": test}, {"test": scores})
+    own = evaluate(test.labels, probabilities(scores), [1] * 60, test.ids)["accuracy"]
     difference = own - compared["baseline"]["test"]["accuracy"]
     assert compared["mcnemar"]["difference"] == pytest.approx(difference)
 
@@ -362,8 +453,11 @@ def test_logits_come_in_the_order_of_the_examples_whatever_the_workers(toy):
 
 
 def test_predictions_are_quoted_where_an_id_needs_it():
-    table = predictions_csv(['a,"b"', "c"], np.array([1, 0], np.int8), np.array([0.25, 1e-9]))
-    assert table == 'id,label,probability\n"a,""b""",1,0.25\nc,0,1e-09\n'
+    two = replace(toy_reviews(2), ids=('a,"b"', "c"), labels=np.array([1, 0], np.int8))
+    written = predictions_csv(two, ["test", ""], np.array([0.0, -20.123456789]))
+    assert written == (
+        'id,part,label,logit,probability\n"a,""b""",test,1,0,0.5\nc,,0,-20.1234568,1.821771e-09\n'
+    )
 
 
 def test_json_files_refuse_what_is_no_json(tmp_path):

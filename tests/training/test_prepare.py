@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from reelsense.errors import BadInput
+from reelsense.model.networks import build
 from reelsense.model.recipe import Recipe
 from reelsense.text.reviews import Reviews
+from reelsense.training.checkpoint import weights_hash
 from reelsense.training.prepare import as_read, prepare
+from reelsense.training.start import Start
 
 GOOD, BAD = ["great", "fine", "loved", "superb"], ["awful", "dull", "hated", "waste"]
 PLAIN = ["the", "film", "was", "a", "plot", "and", "not", "with", "actors", "music"]
@@ -170,6 +173,51 @@ def test_an_empty_review_is_read_as_no_tokens(recipe):
     nothing = prepared.tokenizer.encode("")
     examples = as_read([nothing], np.array([1], np.int8), recipe)
     assert [len(ids) for ids in examples.ids] == [0]
+
+
+# --- From given words and weights -----------------------------------------------------------------
+
+
+def start_of(recipe, reviews):
+    """What a fine-tuning may start from: the words of some reviews and a network for them."""
+    first = prepare(recipe, reviews)
+    network = build(recipe, first.vectors.matrix, first.vectors.found)
+    weights = {name: weight.clone() for name, weight in network.state_dict().items()}
+    return Start("before", recipe, first.tokenizer, weights)
+
+
+def test_a_start_gives_the_words_and_their_vectors_and_no_file_is_read(recipe):
+    start = start_of(recipe, toy_reviews())
+    other = toy_reviews(seed=1)
+    other = replace(other, texts=tuple(f"{text} new{row}" for row, text in enumerate(other.texts)))
+    tuned = recipe.changed(embedding="nowhere.txt", min_count=99)
+    prepared = prepare(tuned, other, start)
+    assert prepared.tokenizer is start.tokenizer
+    assert prepared.split.train.tolist() == prepare(recipe, other).split.train.tolist()
+    for ids, text in zip(prepared.ids, other.texts, strict=True):
+        assert ids.tolist() == start.tokenizer.encode(text).tolist()
+    assert (prepared.vectors.matrix == start.weights["embedding.weight"].numpy()).all()
+    known = prepared.coverage()
+    assert known["types"] == 1
+    assert 0.5 < known["tokens"] < 1
+
+
+def test_the_hashes_of_a_start_are_those_of_all_its_weights(recipe):
+    start = start_of(recipe, toy_reviews())
+    hashes = prepare(recipe, toy_reviews(), start).hashes()
+    assert hashes == {
+        "reviews": toy_reviews().sha256, "starting weights": weights_hash(start.weights)
+    }  # fmt: skip
+    moved = start.weights | {"output.bias": start.weights["output.bias"] + 1}
+    again = prepare(recipe, toy_reviews(), replace(start, weights=moved)).hashes()
+    assert again["starting weights"] != hashes["starting weights"]
+
+
+def test_reviews_of_which_a_start_knows_no_word_are_refused(recipe):
+    start = start_of(recipe, toy_reviews())
+    foreign = replace(toy_reviews(), texts=tuple(f"映画 {row}" for row in range(120)))
+    with pytest.raises(BadInput, match="toy reviews: before knows none of its words"):
+        prepare(recipe, foreign, start)
 
 
 def test_too_few_reviews_and_vectors_that_are_not_there_are_refused(recipe):

@@ -98,8 +98,10 @@ class Recipe:
     seed: int = _setting(0, "seed of weights, order and dropout", high=2**31)
 
     # The parts of the data
-    validation: float = _setting(0.1, "share of the reviews for validation", low=0.001, high=0.9)
-    test: float = _setting(0.1, "share for the test, where the source has no test part", high=0.9)
+    validation: float = _setting(0.1, "share of the reviews for validation (0: none)", high=0.9)
+    test: float = _setting(
+        0.1, "share for the test, where the source has no test part (0: no test at all)", high=0.9
+    )
     split_seed: int = _setting(0, "seed of the split", high=2**31)
 
     def __post_init__(self) -> None:
@@ -114,6 +116,12 @@ class Recipe:
             raise BadInput(
                 f"--validation {self.validation} and --test {self.test} leave nothing to train on; "
                 "together they must stay below 1"
+            )
+
+        if self.patience and not self.validation:
+            raise BadInput(
+                f"--patience {self.patience} watches the validation part, and --validation 0 "
+                "leaves it empty; give --patience 0, or hold reviews out for validation"
             )
 
     def changed(self, **values: Any) -> "Recipe":
@@ -141,6 +149,11 @@ class Recipe:
             values = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise BadInput(f"{source}: not valid TOML: {error}") from None
+        return cls.from_values(values, source)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], source: str) -> "Recipe":
+        """Make a recipe of fields by their names, as JSON or TOML hold them; see `from_toml`."""
         known = {setting.name for setting in fields(cls)}
         for key in values:
             if key not in known:

@@ -23,6 +23,7 @@ from reelsense.errors import BadInput
 from reelsense.model.recipe import Recipe, differences, flag
 
 Tensors = dict[str, Tensor]
+STARTING_WEIGHTS = "starting weights"  # the name of their hash in the data.json of a fine-tuning
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,17 @@ def write_history(run: Path, history: list[dict[str, Any]]) -> None:
 
 
 def best_epoch(history: list[dict[str, Any]]) -> int:
-    """Return the number of the epoch with the lowest validation loss, the first of equals."""
+    """Return the number of the epoch with the lowest validation loss, the first of equals.
+
+    The last one where no review was held out for validation.
+    """
+    if "validation" not in history[-1]:
+        return int(history[-1]["epoch"])
     best = min(history, key=lambda record: record["validation"]["loss"])
     return int(best["epoch"])
 
 
-def check_run(run: Path, recipe: Recipe, resume: bool) -> bool:
+def check_run(run: Path, recipe: Recipe, resume: bool, fine_tuning: bool = False) -> bool:
     """Say whether there is a run to go on with; False means that a new one may begin there.
 
     Raises:
@@ -147,7 +153,11 @@ def check_run(run: Path, recipe: Recipe, resume: bool) -> bool:
         raise BadInput(
             f"{run}: exists already; --resume goes on with it, --run FOLDER starts another"
         )
-    if changed := differences(read_run(run)[0], recipe):
+    before, data = read_run(run)
+    if (STARTING_WEIGHTS in data["hashes"]) != fine_tuning:
+        how = "without --from; leave it out" if fine_tuning else "with --from; give the same again"
+        raise BadInput(f"--resume: {run} was started {how}")
+    if changed := differences(before, recipe):
         listed = "; ".join(
             f"{flag(key)} was {old}, is {new}" for key, (old, new) in changed.items()
         )
@@ -164,13 +174,13 @@ def open_run(
         run: the folder.
         recipe: of the run; saved in the folder.
         source: how its reviews were read, so that they can be read again.
-        hashes: of what it trains on (reviews, vectors); a run goes on with the same only.
+        hashes: of what it trains on and starts from; a run goes on with the same only.
         resume: go on with a run that is there.
 
     Raises:
         BadInput: the folder exists and `resume` is off, or it is another recipe's or data's run.
     """
-    if not check_run(run, recipe, resume):
+    if not check_run(run, recipe, resume, STARTING_WEIGHTS in hashes):
         write_atomically(run / "recipe.toml", recipe.to_toml())
         content = {"source": dict(source), "hashes": dict(hashes)}
         write_atomically(run / "data.json", json.dumps(content, indent=2) + "\n")

@@ -103,7 +103,8 @@ def train(
 ) -> Generator[Step | EpochEnd]:
     """Train the network, from where the run folder says, and save what each epoch ends with.
 
-    Close the generator to interrupt the run between two steps; its state is then saved.
+    Close the generator to interrupt the run between two steps; its state is then saved. Without
+    validation reviews an epoch's record has no "validation".
 
     Raises:
         Failure: the loss is not a number, or the folder cannot be written.
@@ -155,6 +156,7 @@ def train(
             measured = {
                 name: loss_and_accuracy(logits(network, part, machine, workers), part.labels)
                 for name, part in (("train", sample), ("validation", validation))
+                if len(part)
             }
             network.load_state_dict(trained, strict=False)
             seconds = position.epoch_seconds + time.perf_counter() - started

@@ -29,9 +29,11 @@ from reelsense.evaluation import plots
 from reelsense.evaluation.metrics import evaluate, mcnemar
 from reelsense.model.networks import BiLSTM
 from reelsense.model.recipe import Recipe
+from reelsense.text.fingerprints import hash_texts, seen
 from reelsense.text.reviews import Reviews
-from reelsense.text.splits import Split, normalised, split
-from reelsense.text.tokenizer import Tokenizer, tokenize
+from reelsense.text.splits import normalised, split
+from reelsense.text.tokenizer import Tokenizer
+from reelsense.text.words import tokenize
 from reelsense.training import linear
 from reelsense.training.batches import Batch, Examples, in_order
 from reelsense.training.checkpoint import (
@@ -46,6 +48,7 @@ from reelsense.training.checkpoint import (
 )
 from reelsense.training.machine import Machine
 from reelsense.training.prepare import Prepared, as_read
+from reelsense.training.start import learned_before, network_of
 
 
 def logits(
@@ -100,25 +103,26 @@ def measure_run(
     """Measure a run whose training has ended, beside the linear baseline, and write what it shows.
 
     Only here is the test part touched: its curve with the weights of every epoch, then all figures
-    with the weights of the epoch that the validation part chose.
+    with the weights of the epoch that the validation part chose. A part without reviews has no
+    figures; without any, there is no baseline either.
     """
     split, reviews = prepared.split, prepared.reviews
-    parts = {name: reviews.take(getattr(split, name)) for name in ("validation", "test")}
-    examples = {name: prepared.examples(recipe, name) for name in parts}
+    held_out = [name for name in ("validation", "test") if len(getattr(split, name))]
+    parts = {name: reviews.take(getattr(split, name)) for name in held_out}
+    examples = {name: prepared.examples(recipe, name) for name in held_out}
     with machine.workers() as workers:
-        add_test_curve(run, network, examples["test"], machine, workers)
+        if "test" in examples:
+            add_test_curve(run, network, examples["test"], machine, workers)
         history = read_history(run)
         digest = finish_weights(run, best_epoch(history))
         network.load_state_dict(load_weights(run))
-        chances = {
-            name: probabilities(logits(network, part, machine, workers))
-            for name, part in examples.items()
-        }
+        scores = {name: logits(network, part, machine, workers) for name, part in examples.items()}
     result: dict[str, Any] = {"recipe": recipe.name}
     for name, part in parts.items():
         lengths = [len(row) for row in examples[name].ids]
-        result[name] = evaluate(part.labels, chances[name], lengths, part.ids)
-    result |= compare_with_linear(reviews.take(split.train), parts, chances)
+        result[name] = evaluate(part.labels, probabilities(scores[name]), lengths, part.ids)
+    if parts:
+        result |= compare_with_linear(reviews.take(split.train), parts, scores)
     result |= {
         "best_epoch": best_epoch(history),
         "parameters": sum(weight.numel() for weight in network.parameters()),
@@ -136,21 +140,22 @@ def measure_run(
         "data": prepared.description(),
         "coverage": prepared.coverage(),
     }
-    test = parts["test"]
-    write_atomically(
-        run / "predictions.csv", predictions_csv(test.ids, test.labels, chances["test"])
-    )
+    rows = np.concatenate([getattr(split, name) for name in ("validation", "test")])
+    names = [name for name, part in parts.items() for _ in range(len(part))]
+    logit = np.concatenate([np.zeros(0), *scores.values()])
+    write_atomically(run / "predictions.csv", predictions_csv(reviews.take(rows), names, logit))
     write_json(run / "metrics.json", result)
     plots.draw_run(history, result, run)
     return result
 
 
 def compare_with_linear(
-    train: Reviews, parts: Mapping[str, Reviews], chances: Mapping[str, NDArray[np.float64]]
+    train: Reviews, parts: Mapping[str, Reviews], scores: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, Any]:
     """Train the linear baseline on the same reviews; measure it on the same parts.
 
-    Returns "baseline" (its figures by part) and "mcnemar" (the paired test on the last part).
+    `scores` are the network's logits. Returns "baseline" (its figures by part) and "mcnemar" (the
+    paired test on the last part).
     """
     start = time.perf_counter()
     model = linear.fit_linear([tokenize(text) for text in train.texts], train.labels)
@@ -160,7 +165,7 @@ def compare_with_linear(
         of_linear = model.probabilities(words)
         result[name] = evaluate(reviews.labels, of_linear, [len(row) for row in words], reviews.ids)
         paired = mcnemar(
-            (chances[name] >= 0.5) == (reviews.labels == 1),
+            (scores[name] >= 0) == (reviews.labels == 1),
             (of_linear >= 0.5) == (reviews.labels == 1),
         )
     return {"baseline": result, "mcnemar": paired}
@@ -188,64 +193,54 @@ def evaluate_run(
 
     Returns:
         the figures under "test", whatever the part, beside "baseline", "mcnemar" and "seen", the
-        number of the reviews whose text was in the training part.
+        number of the reviews whose text the weights have learned from, in a start too.
 
     Raises:
         BadInput: the reviews of the run are not the same as then, or there is nothing to measure.
     """
     tokenizer, network = Tokenizer.load(run / "tokenizer.json"), load_network(run, recipe)
+    before = learned_before(run)
     if own.sha256 != read_run(run)[1]["hashes"].get("reviews"):
         raise BadInput(
             f"{own.source}: not the reviews that {run} was trained on; they have changed"
         )
     parts = split(own, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
     train = own.take(parts.train)
-    reviews = _chosen(own if other is None else other, other is None, part, parts)
+    part = part or ("test" if other is None else "all")
+    reviews, names = (own, parts.names(len(own))) if other is None else (other, other.parts)
+    labelled = np.flatnonzero(reviews.labels >= 0).tolist()
+    rows = [row for row in labelled if part in ("all", names[row])]
+    if not rows:
+        none = f"{reviews.source} has no labelled reviews in that part"
+        if other is None:
+            none = f"{run} held out no review for it; name another part, or a file with --data"
+        raise BadInput(f"--part {part}: {none}")
+    reviews = reviews.take(rows)
     ids = [tokenizer.encode(text) for text in reviews.texts]
     examples = as_read(ids, reviews.labels, recipe)
     with machine.workers() as workers:
-        chances = probabilities(logits(network.to(machine.device), examples, machine, workers))
+        scores = logits(network.to(machine.device), examples, machine, workers)
     lengths = [len(row) for row in examples.ids]
-    trained_on = {normalised(text) for text in train.texts}
+    learned = np.append(before, hash_texts(map(normalised, train.texts)))
     result = {
         "recipe": recipe.name,
         "reviews": reviews.source,
-        "part": part or ("test" if other is None else "all"),
-        "seen": sum(normalised(text) in trained_on for text in reviews.texts),
-        "test": evaluate(reviews.labels, chances, lengths, reviews.ids),
-        **compare_with_linear(train, {"test": reviews}, {"test": chances}),
+        "part": part,
+        "seen": int(seen(map(normalised, reviews.texts), learned).sum()),
+        "test": evaluate(reviews.labels, probabilities(scores), lengths, reviews.ids),
+        **compare_with_linear(train, {"test": reviews}, {"test": scores}),
     }
-    table = predictions_csv(reviews.ids, reviews.labels, chances)
+    table = predictions_csv(reviews, [names[row] for row in rows], scores)
     write_atomically(folder / "predictions.csv", table)
     write_json(folder / "metrics.json", result)
     plots.draw_run([], result, folder)
     return result
 
 
-def _chosen(reviews: Reviews, is_own: bool, part: str | None, parts: Split) -> Reviews:
-    """Return the labelled reviews of a part: of the run's own split, or of the source's parts."""
-    part = part or ("test" if is_own else "all")
-    if is_own and part != "all":
-        return reviews.take(getattr(parts, part))
-    rows = [
-        row
-        for row, label in enumerate(reviews.labels)
-        if label >= 0 and part in ("all", reviews.parts[row])
-    ]
-    if not rows:
-        raise BadInput(f"--part {part}: {reviews.source} has no labelled reviews in that part")
-    return reviews.take(rows)
-
-
 def load_network(run: Path, recipe: Recipe) -> BiLSTM:
     """Return the network of a finished run with its weights."""
-    weights = load_weights(run)
-    try:
-        network = BiLSTM(recipe, *weights["embedding.weight"].shape)
-        network.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError):
-        raise BadInput(f"{run}: its weights do not fit its recipe.toml; train again") from None
-    return network
+    misfit = f"{run}: its weights do not fit its recipe.toml; train again"
+    return network_of(recipe, load_weights(run), misfit)
 
 
 def write_environment(
@@ -280,16 +275,20 @@ def code_version() -> str:
     return found.stdout.strip()
 
 
-def predictions_csv(
-    ids: Sequence[str], labels: NDArray[np.int8], chances: NDArray[np.float64]
-) -> str:
-    """Return `id,label,probability` lines; seven significant digits are all that float32 has."""
+def predictions_csv(reviews: Reviews, parts: Sequence[str], scores: NDArray[np.float64]) -> str:
+    """Return a line a review: its id, part and label, its logit and the sigmoid of it.
+
+    Nine digits of a logit are all of its float32; the probability has the seven that it resolves.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "label", "probability"])
+    writer.writerow(["id", "part", "label", "logit", "probability"])
+    chances = probabilities(scores)
     writer.writerows(
-        (name, int(label), f"{chance:.7g}")
-        for name, label, chance in zip(ids, labels, chances, strict=True)
+        (name, part, int(label), f"{score:.9g}", f"{chance:.7g}")
+        for name, part, label, score, chance in zip(
+            reviews.ids, parts, reviews.labels, scores, chances, strict=True
+        )
     )
     return text.getvalue()
 

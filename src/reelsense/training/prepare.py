@@ -14,8 +14,11 @@ from reelsense.model.recipe import Recipe
 from reelsense.text.describe import describe
 from reelsense.text.reviews import Reviews
 from reelsense.text.splits import Split, split
-from reelsense.text.tokenizer import UNKNOWN, Cleanup, Tokenizer, count_words
-from reelsense.training.batches import Examples, Ids, shorten
+from reelsense.text.tokenizer import UNKNOWN, Tokenizer, shorten
+from reelsense.text.words import Cleanup, count_words
+from reelsense.training.batches import Examples, Ids
+from reelsense.training.checkpoint import STARTING_WEIGHTS, weights_hash
+from reelsense.training.start import Start
 from reelsense.vectors.glove import WordVectors, coverage, load_vectors
 
 
@@ -29,6 +32,7 @@ class Prepared:
     vectors: WordVectors
     counts: Counter[str]  # of the words of the training part
     ids: tuple[Ids, ...]
+    start: Start | None = None  # of a fine-tuning; vocabulary and vectors are its own
 
     def examples(self, recipe: Recipe, part: str) -> Examples:
         """Return one part, "train", "validation" or "test", as the network reads it."""
@@ -36,7 +40,10 @@ class Prepared:
         return as_read([self.ids[row] for row in rows], self.reviews.labels[rows], recipe)
 
     def hashes(self) -> dict[str, str]:
-        """Return the SHA-256 of the reviews and of the vectors that the run starts from."""
+        """Return the SHA-256 of the reviews and of what the run starts from: vectors or weights."""
+        if self.start is not None:
+            weights = weights_hash(self.start.weights)
+            return {"reviews": self.reviews.sha256, STARTING_WEIGHTS: weights}
         vectors = hashlib.sha256(self.vectors.matrix.tobytes()).hexdigest()
         return {"reviews": self.reviews.sha256, "vectors": vectors}
 
@@ -51,16 +58,26 @@ class Prepared:
         return describe(self.reviews, self.split, (self.tokenizer, self.ids))
 
 
-def prepare(recipe: Recipe, reviews: Reviews) -> Prepared:
+def prepare(recipe: Recipe, reviews: Reviews, start: Start | None = None) -> Prepared:
     """Split the reviews and build the vocabulary, from the training part only, with its vectors.
 
+    With `start`, of a fine-tuning, the vocabulary and its vectors are those of the start.
+
     Raises:
-        BadInput: too few reviews, or vectors that cannot be read.
+        BadInput: too few reviews, vectors that cannot be read, or no word that is known.
     """
     parts = split(reviews, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
     texts = reviews.take(parts.train).texts
     cleanup: Cleanup = "classic" if recipe.cleanup == "classic" else "none"
     counts = count_words(texts, cleanup)
+    if start is not None:
+        ids = tuple(start.tokenizer.encode(text) for text in reviews.texts)
+        if not any((ids[row] > UNKNOWN).any() for row in parts.train):
+            raise BadInput(
+                f"{reviews.source}: {start.name} knows none of its words; fine-tune it on reviews "
+                "in the language that it was trained on, or train without --from"
+            )
+        return Prepared(reviews, parts, start.tokenizer, start.vectors(), counts, ids, start)
     tokenizer = Tokenizer.from_counts(
         counts, min_count=recipe.min_count, max_words=recipe.max_words or None, cleanup=cleanup
     )

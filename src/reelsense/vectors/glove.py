@@ -82,19 +82,6 @@ def load_vectors(source: str | Path, vocabulary: Sequence[str]) -> WordVectors:
     return WordVectors(matrix, found, name)
 
 
-def dimension_of(source: str | Path) -> int:
-    """The dimension of a source's vectors, from its name or its first line.
-
-    Raises:
-        BadInput: as for `load_vectors`.
-    """
-    source = str(source)
-    if source == BUNDLED:
-        return 50
-    with _open(source) as (file, name):
-        return _first_line(file, name)[1]
-
-
 def coverage(
     vectors: WordVectors, vocabulary: Sequence[str], counts: Mapping[str, int]
 ) -> dict[str, Any]:
