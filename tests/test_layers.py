@@ -14,24 +14,41 @@ SOURCE = Path(reelsense.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # A room is a folder, or a file directly under the package.
-FOUNDATION = {"__init__", "errors", "atomic", "cache"}
+# "__init__" is the version, which every room may know; it is also the door to `load`.
+FOUNDATION = {"__init__", "errors", "atomic", "cache", "cores"}
 GROUND = {"text", "vectors", "model", "evaluation"}
+TRAINING = FOUNDATION | GROUND | {"training"}
 MAY_IMPORT = {
-    **dict.fromkeys(FOUNDATION, FOUNDATION),
+    **dict.fromkeys(FOUNDATION - {"__init__"}, FOUNDATION),
+    "__init__": {"inference"},
     **{room: FOUNDATION | {room} for room in GROUND},
-    "training": FOUNDATION | GROUND | {"training"},
+    "training": TRAINING,
     "download": FOUNDATION,
-    "console": FOUNDATION | GROUND | {"training"},
-    "cli": FOUNDATION | GROUND | {"training", "download", "console"},
+    "bundle": TRAINING | {"bundle"},
+    "inference": FOUNDATION | GROUND | {"bundle", "inference"},
+    "verbs": TRAINING | {"download", "bundle", "inference", "verbs"},
+    "cli": FOUNDATION | {"verbs"},
     "__main__": {"cli"},
 }
-HEAVY = ["torch", "matplotlib", "pyarrow", "sklearn", "scipy", "jinja2", "safetensors"]
+# What makes bundles out of runs; the rest of the room reads them and knows no training.
+FROM_RUNS = {"bundle/export.py", "bundle/held_out.py"}
+HEAVY = ["torch", "matplotlib", "pyarrow", "sklearn", "scipy", "jinja2", "safetensors", "onnx"]
 LIGHT = [
     "reelsense",
     "reelsense.cli",
     "reelsense.model.recipe",
+    "reelsense.text.words",
     "reelsense.text.tokenizer",
+    "reelsense.text.sentences",
     "reelsense.evaluation.metrics",
+    "reelsense.evaluation.calibrate",
+    "reelsense.bundle.protobuf",
+    "reelsense.bundle.onnx_file",
+    "reelsense.bundle.folder",
+    "reelsense.bundle.session",
+    "reelsense.inference.predictor",
+    "reelsense.inference.speed",
+    "reelsense.verbs.prediction",
 ]
 
 
@@ -91,13 +108,24 @@ def test_there_is_no_circle_within_a_room():
     assert finished == set(known)
 
 
+def test_only_what_exports_runs_knows_the_training():
+    users = {
+        str(path.relative_to(SOURCE))
+        for path in FILES
+        if room_of(path.relative_to(SOURCE).parts) == "bundle"
+        and "training" in set(rooms_imported(path))
+    }
+    assert users == FROM_RUNS
+
+
 def test_only_the_plots_import_matplotlib():
     users = {
         str(path.relative_to(SOURCE))
         for path in FILES
         if any(name.split(".")[0] == "matplotlib" for name in imports(path))
     }
-    assert users == {"evaluation/plots.py"}
+    assert users
+    assert all(Path(user).match("evaluation/*plots.py") for user in users)
 
 
 def test_networks_know_no_data_and_no_loss():
@@ -140,6 +168,7 @@ def test_importing_the_package_has_no_side_effects():
         "import reelsense\n"
         "print(logging.root.handlers, logging.getLogger('reelsense').handlers,\n"
         "      logging.root.level, logging.getLogger('reelsense').level,\n"
-        "      warnings.filters == before[1], sorted(set(sys.modules) - before[0]))"
+        "      warnings.filters == before[1],\n"
+        "      sorted(set(sys.modules) - before[0]))"
     )
     assert python(program) == f"[] [] {logging.WARNING} 0 True ['reelsense']\n"

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         Failure: the disk is full or the folder cannot be written.
     """
+    import tempfile  # with what it imports, a third of the time in which a prediction starts
+
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

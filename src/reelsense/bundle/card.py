@@ -1,0 +1,69 @@
+"""The model card of a bundle: README.md out of bundle.json, so that no figure is typed by hand."""
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from reelsense.bundle import session
+from reelsense.text.tokenizer import Tokenizer
+
+
+def model_card(about: Mapping[str, Any], model: bytes, tokenizer: Tokenizer) -> str:
+    """Return the card of a bundle with this bundle.json, graph and tokenizer, as Markdown."""
+    recipe = about["recipe"]
+    layers = f"{recipe['layers']} x " if recipe["layers"] > 1 else ""
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(_read("card.md.j2")).render(
+        about=about,
+        figures=about["figures"],
+        network=f"{layers}{recipe['hidden']} LSTM units a direction",
+        protocol=protocol(about),
+        hard=hard_sentences(about, model, tokenizer),
+        percent=lambda share, digits=1: "none" if share is None else f"{share:.{digits}%}",
+    )
+
+
+def protocol(about: Mapping[str, Any]) -> str:
+    """Return in words on which reviews, and with which weights, the figures were measured."""
+    held_out, figures = about["held_out"], about["figures"]
+    apart = "no film in two parts" if held_out["films"] else "the parts are contiguous blocks"
+    fitted = (
+        f"Temperature and confidence were fitted on {figures['fitted_on']:,} validation reviews"
+    )
+    if figures["part"] == "test":
+        fitted += f", the figures are those of {figures['n']:,} test reviews ({apart})."
+    else:
+        fitted += f"; the figures are those of the same reviews, which flatters them ({apart})."
+    if held_out["own"]:
+        return f"{fitted} The weights are those of this bundle."
+    return (
+        f"These weights learned from every review, so the figures come from {held_out['runs']} "
+        f"other {'runs' if held_out['runs'] > 1 else 'run'} of the same recipe that did not, with "
+        f"about four fifths of the reviews each. {fitted}"
+    )
+
+
+def hard_sentences(
+    about: Mapping[str, Any], model: bytes, tokenizer: Tokenizer
+) -> list[dict[str, Any]]:
+    """Return the hard sentences with what the bundle says of each, and whether that is right."""
+    sentences = tomllib.loads(_read("hard_sentences.toml"))["sentence"]
+    ids = [tokenizer.encode(sentence["text"]) for sentence in sentences]
+    (chances,) = session.run(session.open_session(model), ids, ["probability"])
+    rows = []
+    for sentence, chance in zip(sentences, chances.tolist(), strict=True):
+        says = about["labels"][int(chance >= 0.5)]
+        right = says == sentence["label"]
+        if max(chance, 1 - chance) < about["confidence"]:
+            says = f"uncertain, leaning {says}"
+        rows.append(
+            {**sentence, "probability": chance, "says": says, "verdict": "" if right else "wrong"}
+        )
+    return rows
+
+
+def _read(name: str) -> str:
+    return (resources.files("reelsense.bundle") / name).read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Texts to predictions with numpy and onnxruntime alone."""

@@ -1,0 +1,321 @@
+"""Texts to labels, probabilities and evidence, with a bundle.
+
+A text is read whole, whatever its length up to the bundle's `longest` tokens; `truncated` says
+where it was not. Texts of like length share a batch, results come in the caller's order, and a
+text gets the same answer, to the last bit, whatever stands beside it.
+
+What is no text: None, NaN and pandas.NA are answered as an empty text is ("uncertain", 0 tokens),
+so that a column with gaps keeps its rows. Anything else that is not a string is a BadInput that
+names its place.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reelsense.bundle.folder import MODEL, Bundle, read_bundle
+from reelsense.bundle.session import batches, open_session, run, without_evidence
+from reelsense.cores import available_cores
+from reelsense.errors import BadInput
+from reelsense.text.sentences import sentences
+from reelsense.text.tokenizer import UNKNOWN, shorten
+
+SHIPPED = Path(__file__).parent.parent / "pretrained"
+# Texts that are sorted by length together: enough for batches without padding, and few enough
+# that a generator of any length is read in constant memory.
+CHUNK = 2048
+# Texts that a thread encodes and scores before it takes the next ones.
+TASK = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of a text.
+
+    label: "positive", "negative", or "uncertain" where max(P, 1 - P) is below the confidence that
+        the model was given, and for a text without words.
+    probability: calibrated P(positive).
+    tokens: words and marks in the text, read or not.
+    unknown: share of them that the model has no vector for.
+    truncated: whether only a part was read.
+    """
+
+    label: str
+    probability: float
+    tokens: int
+    unknown: float
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the characters start:end of the text add to the logit: > 0 speaks for positive."""
+
+    text: str
+    start: int
+    end: int
+    evidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a prediction comes from: the evidence of all words + bias = logit.
+
+    logit: log(P / (1 - P)) of the calibrated probability.
+    words: what was read, in order; sentences: the same evidence summed by sentence.
+    """
+
+    prediction: Prediction
+    logit: float
+    bias: float
+    words: tuple[Evidence, ...]
+    sentences: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scores:
+    """Of each text: P(positive), tokens, share of unknown ones, whether it was cut."""
+
+    probability: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    unknown: NDArray[np.float64]
+    truncated: NDArray[np.bool_]
+
+
+class Predictor:
+    """A bundle that answers. Safe to share between threads; pickles as its path.
+
+    model("text") is a Prediction and model(texts) a list of them. `predict` and `predict_proba`
+    are scikit-learn's: arrays over `classes_`, where nothing is "uncertain".
+    """
+
+    def __init__(
+        self, bundle: Bundle, threads: int | None = None, confidence: float | None = None
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise BadInput(f"threads {threads}: must be at least 1")
+        if confidence is not None and not 0.5 <= confidence <= 1:
+            raise BadInput(f"confidence {confidence}: must lie between 0.5 and 1")
+        self.bundle = bundle
+        self.threads = threads or available_cores()
+        self.confidence = bundle.about["confidence"] if confidence is None else confidence
+        self.classes_ = np.array(bundle.about["labels"])
+        self._session = open_session(without_evidence(bundle.model), self._model_name)
+
+    def __reduce__(self) -> tuple[Any, tuple[Path, int, float]]:
+        return load, (self.bundle.path, self.threads, self.confidence)
+
+    def __repr__(self) -> str:
+        about = self.about
+        return f"Predictor({about['name']}, {about['variant']}, threads={self.threads})"
+
+    @property
+    def _model_name(self) -> str:
+        return str(self.bundle.path / MODEL)
+
+    @cached_property
+    def _explaining_session(self) -> Any:
+        """The session of the whole graph; few who predict ever ask for evidence."""
+        return open_session(self.bundle.model, self._model_name)
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What bundle.json says: recipe, figures and how they were measured, limits."""
+        return self.bundle.about
+
+    @overload
+    def __call__(self, texts: str) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, texts: Iterable[str | None]) -> list[Prediction]: ...
+    def __call__(self, texts: str | Iterable[str | None]) -> Prediction | list[Prediction]:
+        """Return the prediction of a text, or those of many in their order."""
+        if isinstance(texts, str):
+            return self._predictions(self._read([texts]))[0]
+        return list(self.stream(texts))
+
+    def stream(self, texts: Iterable[str | None]) -> Iterator[Prediction]:
+        """Yield the predictions of any number of texts in constant memory.
+
+        Raises:
+            BadInput: an item is not a text; what stands before it has been yielded.
+        """
+        for scores in self._chunks(texts):
+            yield from self._predictions(scores)
+
+    def predict(self, texts: Iterable[str | None]) -> NDArray[np.str_]:
+        """Return the more likely of `classes_` for each text (n,)."""
+        return self.classes_[(self.predict_proba(texts)[:, 1] >= 0.5).astype(np.intp)]
+
+    def predict_proba(self, texts: Iterable[str | None]) -> NDArray[np.float64]:
+        """Return the calibrated probabilities (n, 2), a column for each of `classes_`."""
+        parts = [scores.probability for scores in self._chunks(texts)]
+        positive = np.concatenate([np.empty(0), *parts])
+        return np.stack([1 - positive, positive], axis=1)
+
+    def explain(self, text: str) -> Explanation:
+        """Return what each word and each sentence of a text adds to the logit.
+
+        Exact: the sum over the words and the bias is the logit (to 1e-4, float32 being what it is).
+
+        Raises:
+            BadInput: not a text, or the network's last layers do not let the logit be split.
+        """
+        if not isinstance(text, str):
+            raise BadInput(f"explain takes one text, not {_named(text)}")
+        if not self.about["evidence"]:
+            raise BadInput(
+                f"{self.bundle.path}: its network has no exact evidence (it needs pooling by max "
+                "or mean and --dense 0)"
+            )
+        ids, offsets = self.bundle.tokenizer.encode_with_offsets(text)
+        places = self._shortened(np.arange(len(ids), dtype=np.int32))
+        outputs = ["probability", "logit", "evidence"]
+        probability, logit, evidence = run(self._explaining_session, [ids[places]], outputs)
+        words = tuple(
+            Evidence(text[start:end], start, end, value)
+            for (start, end), value in zip(
+                offsets[places].tolist(), evidence[0, : len(places)].tolist(), strict=True
+            )
+        )
+        scores = _Scores(
+            probability.astype(np.float64),
+            np.array([len(ids)]),
+            np.array([_share_unknown(ids)]),
+            np.array([len(places) < len(ids)]),
+        )
+        return Explanation(
+            prediction=self._predictions(scores)[0],
+            logit=float(logit[0]),
+            bias=self.about["bias"],
+            words=words,
+            sentences=_by_sentence(text, words),
+        )
+
+    def _predictions(self, scores: _Scores) -> list[Prediction]:
+        """Return scores as predictions."""
+        negative, positive = self.about["labels"]
+        certain = np.maximum(scores.probability, 1 - scores.probability) >= self.confidence
+        decided = certain & (scores.tokens > 0)
+        labels = np.where(scores.probability >= 0.5, positive, negative)
+        labels = np.where(decided, labels, "uncertain")
+        return [
+            Prediction(*row)
+            for row in zip(
+                labels.tolist(),
+                scores.probability.tolist(),
+                scores.tokens.tolist(),
+                scores.unknown.tolist(),
+                scores.truncated.tolist(),
+                strict=True,
+            )
+        ]
+
+    def _chunks(self, texts: Iterable[str | None]) -> Iterator[_Scores]:
+        """Yield the scores of the texts, a chunk at a time."""
+        # A table and an array of several dimensions are iterable too, over what is no text.
+        single = isinstance(texts, (str, bytes, Mapping)) or getattr(texts, "ndim", 1) != 1
+        if single or not isinstance(texts, Iterable):
+            raise BadInput(f"give a list of texts (one column of a table), not {_named(texts)}")
+        items = iter(texts)
+        start = 0
+        while chunk := list(islice(items, CHUNK)):
+            read: list[str] = []
+            for place, item in enumerate(chunk, start):
+                if not isinstance(item, str) and not _is_missing(item):
+                    if read:
+                        yield self._read(read)
+                    raise BadInput(f"texts[{place}]: {_named(item)} is not a text")
+                read.append(item if isinstance(item, str) else "")
+            start += len(chunk)
+            yield self._read(read)
+
+    def _read(self, texts: list[str]) -> _Scores:
+        """Return the scores of a chunk, in its order.
+
+        Threads take groups of texts of like length, the longest first, so that they end together.
+        Each encodes its texts itself: encoded by one thread, the others would wait for Python's
+        lock between any two batches.
+        """
+        scores = _Scores(
+            np.zeros(len(texts)),
+            np.zeros(len(texts), np.int64),
+            np.zeros(len(texts)),
+            np.zeros(len(texts), np.bool_),
+        )
+        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+        size = min(TASK, -(-len(texts) // self.threads))
+        groups = [order[first : first + size] for first in range(0, len(order), size)]
+        if len(groups) == 1:
+            self._read_group(texts, groups[0], scores)
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(lambda rows: self._read_group(texts, rows, scores), groups))
+        return scores
+
+    def _read_group(self, texts: list[str], rows: list[int], scores: _Scores) -> None:
+        """Encode and score the texts of some rows, and enter what they get."""
+        encoded = [self.bundle.tokenizer.encode(texts[row]) for row in rows]
+        read = [self._shortened(ids) for ids in encoded]
+        for row, ids, kept in zip(rows, encoded, read, strict=True):
+            scores.tokens[row] = len(ids)
+            scores.unknown[row] = _share_unknown(ids)
+            scores.truncated[row] = len(kept) < len(ids)
+        for batch in batches([len(ids) for ids in read]):
+            (found,) = run(self._session, [read[place] for place in batch], ["probability"])
+            scores.probability[[rows[place] for place in batch]] = found
+
+    def _shortened(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return what the network reads of a text's ids: all, but for very long texts."""
+        return shorten(ids, self.about["longest"], self.about["keep"])
+
+
+def load(
+    path: str | Path | None = None, threads: int | None = None, confidence: float | None = None
+) -> Predictor:
+    """Open a bundle: the one that comes with the package, or a folder.
+
+    Args:
+        path: a folder that `reelsense export` made.
+        threads: processor cores to use; by default all that the process may use.
+        confidence: least max(P, 1 - P) of a decided label, 0.5 to 1; the bundle's by default.
+
+    Raises:
+        BadInput: the folder is not a bundle, or is damaged.
+    """
+    return Predictor(read_bundle(SHIPPED if path is None else Path(path)), threads, confidence)
+
+
+def _share_unknown(ids: NDArray[np.int32]) -> float:
+    """Return the share of the tokens that have no vector of their own."""
+    return float(np.count_nonzero(ids == UNKNOWN) / len(ids)) if len(ids) else 0.0
+
+
+def _is_missing(item: object) -> bool:
+    """Say whether an item is None, NaN or pandas.NA, without pandas."""
+    if isinstance(item, (float, np.floating)):
+        return bool(np.isnan(item))
+    return item is None or type(item).__name__ == "NAType"
+
+
+def _named(item: object) -> str:
+    """Return an item and its kind, shortened, for an error."""
+    shown = " ".join(repr(item).split())
+    return f"{shown[:40]}{'...' if len(shown) > 40 else ''} ({type(item).__name__})"
+
+
+def _by_sentence(text: str, words: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
+    """Return the evidence of the words summed by the sentences that they stand in."""
+    spans = sentences(text)
+    place = np.searchsorted(spans[:, 0], [word.start for word in words], side="right") - 1
+    sums = np.bincount(place, [word.evidence for word in words], minlength=len(spans))
+    return tuple(
+        Evidence(text[start:end], start, end, total)
+        for (start, end), total in zip(spans.tolist(), sums.tolist(), strict=True)
+    )
