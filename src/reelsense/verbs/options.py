@@ -1,0 +1,119 @@
+"""The flags that several verbs share, and what they stand for."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reelsense.errors import BadInput
+from reelsense.model.recipe import Recipe, flag
+
+if TYPE_CHECKING:
+    from reelsense.text.reviews import Reviews
+
+Command = Callable[..., Any]
+VALUES = [field for field in dataclasses.fields(Recipe) if field.name not in ("name", "about")]
+
+
+def data_options(command: Command) -> Command:
+    """Add the flags that say where reviews come from."""
+    options = [
+        click.option("--data", metavar="SOURCE", help="Reviews: 'bundled' (the default), an "
+                     "aclImdb folder or .tar.gz, a .csv, .tsv, .jsonl or .parquet file."),
+        click.option("--text-column", metavar="NAME", help="Column of the texts, if not found."),
+        click.option("--label-column", metavar="NAME", help="Column of the labels, if not found."),
+        click.option("--labels", metavar="NEGATIVE,POSITIVE",
+                     help="The file's own two labels, such as 'bad,good'."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def machine_options(command: Command) -> Command:
+    """Add the flags that say on what to compute; they are not part of a recipe."""
+    device = click.option(
+        "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+        help="Where to compute; auto takes a GPU when there is one.",
+    )  # fmt: skip
+    threads = click.option(
+        "--threads", type=click.IntRange(1, 256), metavar="N",
+        help="Processor cores to use; all by default.",
+    )  # fmt: skip
+    return device(threads(command))
+
+
+def recipe_options(command: Command) -> Command:
+    """Add a flag for every field of a recipe, with its help."""
+    metavars = {int: "N", float: "X", str: "NAME"}
+    for setting in reversed(VALUES):
+        choices, kind = setting.metadata["choices"], type(setting.default)
+        option, about = flag(setting.name), setting.metadata["help"]
+        if kind is bool:
+            option += f"/--no-{setting.name.replace('_', '-')}"
+        command = click.option(
+            option,
+            setting.name,
+            type=click.Choice(choices) if choices else kind,
+            metavar=None if choices else metavars.get(kind),
+            default=None,
+            help=about[0].upper() + about[1:] + ".",
+        )(command)
+    return command
+
+
+def source_of(
+    data: str | None, text_column: str | None, label_column: str | None, labels: str | None
+) -> dict[str, Any]:
+    """Return how to read the reviews: the arguments of `read_reviews`, as JSON holds them."""
+    values = None
+    if labels is not None:
+        values = [label.strip() for label in labels.split(",")]
+        if len(values) != 2 or not all(values) or values[0] == values[1]:
+            raise BadInput(f"--labels {labels}: give two different labels, as in --labels bad,good")
+    source = "bundled" if data is None else data
+    if not source:
+        raise BadInput("--data is empty; name a file or a folder, or leave it out")
+    if source != "bundled":
+        source = str(Path(source).resolve())
+    return {"source": source, "text_column": text_column, "label_column": label_column,
+            "label_values": values}  # fmt: skip
+
+
+def read(source: dict[str, Any]) -> "Reviews":
+    """Read the reviews and say what was left out."""
+    from reelsense.text.reviews import read_reviews
+
+    values = source.get("label_values")
+    reviews = read_reviews(
+        source.get("source", "bundled"),
+        text_column=source.get("text_column"),
+        label_column=source.get("label_column"),
+        label_values=tuple(values) if values else None,
+    )
+    if reviews.empty:
+        rows = "row" if reviews.empty == 1 else "rows"
+        click.echo(f"{reviews.source}: left out {reviews.empty:,} {rows} without text", err=True)
+    return reviews
+
+
+def need_folder(path: Path) -> None:
+    """Refuse, before any work, a folder that cannot be made or written."""
+    try:
+        there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be a folder ({error.strerror}); choose another") from None
+    if not there.is_dir():
+        raise BadInput(f"{path}: {there} is a file, not a folder; choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise BadInput(f"{path}: {there} cannot be written; choose another")
+
+
+def bundle_path(bundle: str | Path) -> Path:
+    """Return the folder of a bundle; "shipped" is the one in the package."""
+    from reelsense.bundle.folder import SHIPPED
+
+    return SHIPPED if str(bundle) == "shipped" else Path(bundle)

@@ -1,0 +1,173 @@
+"""predict, info, doctor: what the base install can do."""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from reelsense.errors import BadInput
+from reelsense.verbs import printing
+
+if TYPE_CHECKING:
+    from reelsense.inference.predictor import Predictor
+
+LINES: Final = 2048  # of standard input that are read before their answers are printed
+NOT_UTF_8: Final = re.compile("[\ud800-\udfff]")  # what Python reads odd bytes as
+
+MODEL = click.option(
+    "--model", "path", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="A bundle that `reelsense export` made; by default the one in the package.",
+)  # fmt: skip
+THREADS = click.option(
+    "--threads", type=click.IntRange(1, 256), metavar="N",
+    help="Processor cores to use; by default all that this process may use.",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("texts", nargs=-1, metavar="TEXT...")
+@MODEL
+@THREADS
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each text.")
+@click.option(
+    "--explain", is_flag=True, help="Show what each word, where it stands, and each sentence adds."
+)
+@click.option("--threshold", type=click.FloatRange(0.5, 1), metavar="P",
+              help="Say 'uncertain' below this probability of the likelier label (0.5: never). "
+                   "By default the model's own, chosen to leave few labels wrong: see "
+                   "`reelsense info`.")  # fmt: skip
+def predict(
+    texts: tuple[str, ...],
+    path: Path | None,
+    threads: int | None,
+    as_json: bool,
+    explain: bool,
+    threshold: float | None,
+) -> None:
+    """Say whether film reviews are positive or negative.
+
+    Each TEXT is a review; - reads reviews from standard input, one a line. The figure is the
+    probability that the review is positive. Write -- before a text that begins with a dash.
+    """
+    if not texts:
+        raise BadInput(
+            'give a text, as in: reelsense predict "A fine film." (or - for standard input, '
+            "a review a line)"
+        )
+    if threshold is not None and math.isnan(threshold):
+        raise BadInput("--threshold nan: must lie between 0.5 and 1")
+    if "-" in texts and sys.stdin is None:
+        raise BadInput("standard input is closed; as in: reelsense predict - < reviews.txt")
+    model = _load(path, threads, threshold)
+    given = _read(texts)
+    # Whoever types reviews wants each answer before the next one.
+    size = 1 if explain or ("-" in texts and sys.stdin.isatty()) else LINES
+    while chunk := list(islice(given, size)):
+        if as_json:
+            answers = [model.explain(text) for text in chunk] if explain else model(chunk)
+            click.echo("\n".join(_json(asdict(answer)) for answer in answers))
+        elif explain:
+            from reelsense.verbs.explaining import print_explanation
+
+            for text in chunk:
+                print_explanation(text, model.explain(text))
+        else:
+            printing.print_predictions(chunk, model(chunk))
+
+
+@click.command()
+@MODEL
+@THREADS
+@click.option("--json", "as_json", is_flag=True, help="Print bundle.json and the versions.")
+def info(path: Path | None, threads: int | None, as_json: bool) -> None:
+    """Show the model: what it is, what it is worth, on what it runs."""
+    model = _load(path, threads, None)
+    versions = printing.versions()
+    if as_json:
+        content = {"path": str(model.bundle.path), "threads": model.threads, "versions": versions}
+        click.echo(_json(content | {"bundle": model.about}, indent=2))
+        return
+    try:
+        printing.print_info(model, versions)
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{model.bundle.path}: its bundle.json lacks figures; see what is there "
+                       "with --json, or export it again") from None  # fmt: skip
+
+
+@click.command()
+@MODEL
+@THREADS
+def doctor(path: Path | None, threads: int | None) -> None:
+    """Check the installation: files, speed, what is missing."""
+    printing.print_installation()  # whatever is wrong with the bundle
+
+    from reelsense.inference.speed import measure
+
+    model = _load(path, threads, None)  # checks the hash of every file
+    printing.print_bundle(model)
+    printing.print_speed(model, measure(model))
+
+
+def _load(path: Path | None, threads: int | None, threshold: float | None) -> "Predictor":
+    from reelsense.inference.predictor import load
+
+    return load(path, threads, threshold)
+
+
+def _read(texts: tuple[str, ...]) -> Iterator[str]:
+    """Yield the texts of the command line, and for each - the lines of standard input."""
+    for number, text in enumerate(texts, 1):
+        if text == "-":
+            yield from _lines()
+        else:
+            with suppress(OSError):  # too long for the name of a file
+                if Path(text).is_file():
+                    _warn(f"{text} is taken for a text; to read its lines: "
+                          f"reelsense predict - < {text}")  # fmt: skip
+            yield _readable(text, f"text {number}")
+
+
+def _lines() -> Iterator[str]:
+    """Yield the lines of standard input. An empty one is an empty text: it keeps its place."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise BadInput("standard input is UTF-16; make it UTF-8: iconv -f UTF-16 -t UTF-8")
+        data = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        data = data.removesuffix(b"\n").removesuffix(b"\r")
+        yield _readable(data.decode("utf-8", "surrogateescape"), f"standard input, line {number}")
+
+
+def _readable(text: str, where: str) -> str:
+    """Return a text with a mark in place of each byte that is not UTF-8, and say so."""
+    if not NOT_UTF_8.search(text):
+        return text
+    _warn(f"{where}: not UTF-8; each odd byte is read as \ufffd")
+    return NOT_UTF_8.sub("\ufffd", text)
+
+
+def _warn(message: str) -> None:
+    click.echo(f"reelsense: {message}", err=True)
+
+
+def _json(content: Any, indent: int | None = None) -> str:
+    """Return JSON that every reader takes: Python's own would say NaN and Infinity."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    """Return the content with None in place of what is no number to JSON."""
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return content

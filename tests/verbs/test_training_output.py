@@ -1,0 +1,38 @@
+import io
+import re
+import sys
+
+import pytest
+
+from reelsense.model.recipe import Recipe
+from reelsense.training.loop import EpochEnd, Step
+from reelsense.verbs.training_output import draw_progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_bar_shows_loss_accuracy_pace_and_time_left(monkeypatch, columns):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    part = {"loss": 0.5, "accuracy": 0.8}
+
+    def running():
+        yield EpochEnd(
+            {"epoch": 1, "train": part, "validation": part, "seconds": 61,
+             "reviews_per_second": 1234.0}
+        )  # fmt: skip
+        yield Step(2, 0.4321, 0.8765, 1234.0, 0.75, 83.0)
+
+    draw_progress(running(), Recipe(epochs=2), lambda: False)
+    shown = terminal.getvalue()
+    assert "loss 0.432  accuracy 87.6%  1,234 reviews/s  1:23 left" in shown
+    assert "Epoch 2/2 ━" in shown
+    assert "    1/2   0.500    80.00%   0.500    80.00%       1,234   1:01" in shown
+    assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", shown)  # no colour
