@@ -13,7 +13,7 @@ methods:
 - occlusion: the fall of the logit when the word alone is deleted, a pass for every word
 - chance: words in random order
 
-Writes results/evidence.csv and results/evidence.md.
+Writes results/evidence.csv, results/evidence.md and README's table.
 """
 
 import argparse
@@ -39,6 +39,7 @@ from reelsense.training.checkpoint import load_weights, read_run
 from reelsense.training.measure import code_version, load_network, probabilities
 
 ROOT = Path(__file__).parent.parent
+BEGIN, END = "<!-- evidence: made by benchmarks/evidence.py -->", "<!-- /evidence -->"
 REMOVED = (1, 2, 3, 5, 8, 12, 20, 30, 50)  # words
 Ids = NDArray[np.int32]
 Ranks = Callable[[Ids], NDArray[np.float64]]  # what each word adds to the logit
@@ -193,7 +194,11 @@ def write(
             row["milliseconds_a_review"],
         )
         lines.append(f"| {' | '.join(cells)} |")
-    (ROOT / "results" / "evidence.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join(lines) + "\n"
+    (ROOT / "results" / "evidence.md").write_text(text, encoding="utf-8")
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    readme.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

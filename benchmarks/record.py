@@ -2,9 +2,11 @@
 
     python benchmarks/record.py RUN_FOLDER ...
     python benchmarks/record.py --choices RUN_FOLDER ...
+    python benchmarks/record.py --shipped
 
 --choices enters what the validation part said of settings that were tried into results/choices.csv
-instead, without any figure of the test part. A run is not entered twice.
+instead, without any figure of the test part. A run is not entered twice. --shipped writes README's
+table of the bundle in the package from its bundle.json.
 """
 
 import csv
@@ -17,7 +19,7 @@ from pathlib import Path
 from reelsense.model.recipe import Recipe, differences, flag
 
 RESULTS = Path(__file__).parent.parent / "results"
-BEGIN, END = "<!-- runs: made by benchmarks/record.py -->", "<!-- /runs -->"
+SHIPPED = RESULTS.parent / "src" / "reelsense" / "pretrained" / "bundle.json"
 
 
 def choice_of(run: Path) -> dict[str, object]:
@@ -41,8 +43,11 @@ def choice_of(run: Path) -> dict[str, object]:
     }
 
 
-def row_of(run: Path) -> dict[str, object]:
+def row_of(run: Path) -> dict[str, object] | None:
     metrics = json.loads((run / "metrics.json").read_text())
+    if "test" not in metrics:
+        print(f"{run}: held out no test part, so it has no row in runs.csv", file=sys.stderr)
+        return None
     environment = json.loads((run / "environment.json").read_text())
     test = metrics["test"]
     low, high = test["accuracy_interval"]
@@ -90,20 +95,44 @@ def table(rows: list[dict[str, str]]) -> str:
         "mean over seeds; the Wilson interval is that of one run on its test reviews.",
         "Made by `python benchmarks/record.py` from `runs.csv`.",
         "",
-        "| recipe | seeds | test accuracy | one run (Wilson 95%) "
+        "| recipe | split | seeds | test accuracy | one run (Wilson 95%) "
         "| linear, same split | seconds, all | peak MiB |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for recipe, split in sorted({(row["recipe"], row["split_seed"]) for row in rows}):
         group = [row for row in rows if (row["recipe"], row["split_seed"]) == (recipe, split)]
         accuracy = [float(row["accuracy"]) for row in group]
         lines.append(
-            f"| `{recipe}` | {len(group)} | {interval(accuracy)} "
+            f"| `{recipe}` | {split} | {len(group)} | {interval(accuracy)} "
             f"| {float(group[0]['low']):.1%} to {float(group[0]['high']):.1%} "
             f"| {float(group[0]['linear_accuracy']):.2%} "
             f"| {statistics.median(float(row['run_seconds']) for row in group):.0f} "
             f"| {max(int(row['peak_memory_mb']) for row in group)} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def shipped_table() -> str:
+    about = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    figures, decided = about["figures"], about["figures"]["decided"]
+    low, high = figures["accuracy_interval"]
+    error_low, error_high = decided["error_interval"]
+    size = sum(file["bytes"] for file in about["files"].values()) / 1e6
+    lines = [
+        "Made by `python benchmarks/record.py --shipped` from the bundle's `bundle.json`.",
+        "",
+        f"| the model in the package, {figures['n']:,} held-out reviews | |",
+        "|---|---|",
+        f"| accuracy | {figures['accuracy']:.2%} ({low:.1%} to {high:.1%}) |",
+        f"| ROC AUC | {figures['roc_auc']:.4f} |",
+        f"| calibration error | {figures['calibration_error']:.2%} "
+        f"({figures['before']['calibration_error']:.2%} before the temperature; "
+        f"{figures['calibration_noise']:.2%} would be chance alone) |",
+        f"| gets a label rather than “uncertain” | {decided['coverage']:.0%} of the reviews, of "
+        f"which {decided['error']:.1%} are wrong ({error_low:.1%} to {error_high:.1%}) |",
+        f"| size | {size:.1f} MB, {about['variant']}, {about['recipe']['hidden']} units a "
+        f"direction, {about['words'] - 2:,} words |",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -127,12 +156,22 @@ def main() -> None:
     if sys.argv[1] == "--choices":
         enter(RESULTS / "choices.csv", [choice_of(Path(run)) for run in sys.argv[2:]])
         return
-    text = table(enter(RESULTS / "runs.csv", [row_of(Path(run)) for run in sys.argv[1:]]))
+    if sys.argv[1] == "--shipped":
+        put_into_readme("shipped", shipped_table())
+        return
+    rows = [row for run in sys.argv[1:] if (row := row_of(Path(run))) is not None]
+    text = table(enter(RESULTS / "runs.csv", rows))
     (RESULTS / "runs.md").write_text(text)
+    put_into_readme("runs", text)
+
+
+def put_into_readme(name: str, text: str) -> None:
+    """Write a generated table between its two marks."""
+    begin, end = f"<!-- {name}: made by benchmarks/record.py -->", f"<!-- /{name} -->"
     readme = RESULTS.parent / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{text}{END}{after}")
+    before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    readme.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
     print(text)
 
 

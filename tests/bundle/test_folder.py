@@ -407,6 +407,27 @@ def test_after_a_failure_what_was_there_is_there(
     assert [path.name for path in bundle.parent.iterdir()] == ["toy"]
 
 
+@pytest.mark.parametrize("after", [1, 2])
+def test_after_a_ctrl_c_what_was_there_is_there(bundle, files, monkeypatch, after):
+    before = content(bundle)
+    real, calls = Path.rename, []
+
+    def interrupted(path, target):
+        calls.append(path)
+        if len(calls) == after == 2:  # before the new folder moves
+            raise KeyboardInterrupt
+        real(path, target)
+        if len(calls) == after:  # after the old folder has moved
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(bundle, ABOUT | {"name": "second"}, files, overwrite=True)
+    monkeypatch.undo()
+    assert content(bundle) == before
+    assert [path.name for path in bundle.parent.iterdir()] == ["toy"]
+
+
 def test_a_bundle_without_one_of_its_files_is_not_written(tmp_path, files):
     for name in NAMES:
         with pytest.raises(ValueError, match=re.escape(name)):

@@ -7,10 +7,17 @@ import torch
 from reelsense.errors import BadInput
 from reelsense.model.networks import build
 from reelsense.model.recipe import Recipe
-from reelsense.text.fingerprints import hash_texts
+from reelsense.text.fingerprints import hash_texts, to_npy
 from reelsense.text.tokenizer import Tokenizer
-from reelsense.training.checkpoint import save_tensors
-from reelsense.training.start import FIXED, GENTLE, fine_tuning, read_start
+from reelsense.training.checkpoint import STARTING_WEIGHTS, open_run, save_tensors
+from reelsense.training.start import (
+    FIXED,
+    GENTLE,
+    STARTED_FROM,
+    fine_tuning,
+    learned_before,
+    read_start,
+)
 
 RECIPE = Recipe(
     name="shipped", about="all reviews", hidden=3, validation=0.0, test=0.0, seed=7, split_seed=9,
@@ -117,6 +124,20 @@ def test_words_and_weights_of_different_bundles_are_refused(folder):
     counts = f"{len(other.vocabulary)} words in its tokenizer.json, {len(WORDS.vocabulary)} in its"
     with pytest.raises(BadInput, match=f"{folder.name}: {counts} weights"):
         read_start(folder, ABOUT, other, LEARNED)
+
+
+def test_only_a_fine_tuning_has_learned_before(tmp_path):
+    hashes = {"reviews": "x", STARTING_WEIGHTS: "y"}
+    open_run(tmp_path / "plain", RECIPE, {}, {"reviews": "x"}, resume=False)
+    open_run(tmp_path / "tuned", RECIPE, {}, hashes, resume=False)
+    assert learned_before(tmp_path / "plain").tolist() == []
+    with pytest.raises(BadInput, match=r"tuned.started_from\.npy: cannot be read .*; fine-tune"):
+        learned_before(tmp_path / "tuned")
+    (tmp_path / "tuned" / STARTED_FROM).write_bytes(to_npy(LEARNED))
+    assert learned_before(tmp_path / "tuned").tolist() == LEARNED.tolist()
+    (tmp_path / "tuned" / STARTED_FROM).write_bytes(to_npy(LEARNED)[:-1])
+    with pytest.raises(BadInput, match=r"started_from\.npy: not the hashes of texts"):
+        learned_before(tmp_path / "tuned")
 
 
 def test_weights_of_something_else_are_refused(folder):

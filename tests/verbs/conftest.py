@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from reelsense import cli
+from reelsense.bundle.export import export
+from reelsense.text.reviews import read_reviews
 
 GOOD, BAD = "great superb lovely moving", "awful dull boring weak"
 NEUTRAL = "the film is a story of man and woman in city with plot"
@@ -139,3 +141,11 @@ def run(finished, here):
     # The run remembers where its reviews were.
     assert (finished / "reviews.csv").read_bytes() == (here / "reviews.csv").read_bytes()
     return here / "run"
+
+
+@pytest.fixture(scope="session")
+def exported(finished):
+    """The bundle of the finished run; nobody may change it."""
+    reviews = read_reviews(str(finished / "reviews.csv"))
+    export(finished / "run", finished / "bundle", reviews)
+    return finished / "bundle"

@@ -115,6 +115,11 @@ def test_standard_input_is_a_review_a_line(run, model):
     ]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_text(run):
+    (line,) = lines(run(predict, "--json", "--explain", "-", stdin=b"\xef\xbb\xbfgreat film"))
+    assert [word["start"] for word in json.loads(line)["words"]] == [0, 6]
+
+
 @pytest.mark.parametrize(
     ("given", "answers"),
     [(b"", 0), (b"\n", 1), (b"a film", 1), (b"a film\n", 1), (b"\n\n\n", 3), (b"\0\n\r\x0c\n", 2)],

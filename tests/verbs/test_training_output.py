@@ -6,7 +6,7 @@ import pytest
 
 from reelsense.model.recipe import Recipe
 from reelsense.training.loop import EpochEnd, Step
-from reelsense.verbs.training_output import draw_progress
+from reelsense.verbs.training_output import draw_progress, what_was_seen
 
 
 class Terminal(io.StringIO):
@@ -36,3 +36,16 @@ def test_bar_shows_loss_accuracy_pace_and_time_left(monkeypatch, columns):
     assert "Epoch 2/2 ━" in shown
     assert "    1/2   0.500    80.00%   0.500    80.00%       1,234   1:01" in shown
     assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", shown)  # no colour
+
+
+@pytest.mark.parametrize(
+    ("seen", "n", "percent"),
+    [(37, 100, 37), (1, 25_000, 1), (24_999, 25_000, 99), (5, 5, 100), (1, 3, 33)],
+)
+def test_a_share_that_was_seen_is_never_rounded_to_none_or_all(seen, n, percent):
+    said = what_was_seen(seen, n)
+    assert said.startswith(f"{percent}% of these reviews were in the training data ({seen:,} of ")
+
+
+def test_nothing_seen_is_nothing_said():
+    assert what_was_seen(0, 5) == ""

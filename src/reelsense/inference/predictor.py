@@ -6,7 +6,8 @@ text gets the same answer, to the last bit, whatever stands beside it.
 
 What is no text: None, NaN and pandas.NA are answered as an empty text is ("uncertain", 0 tokens),
 so that a column with gaps keeps its rows. Anything else that is not a string is a BadInput that
-names its place.
+names its place: before any work where the texts are a list, an array or a Series; of an iterator,
+after what stands before it has been answered.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -223,18 +224,21 @@ class Predictor:
         single = isinstance(texts, (str, bytes, Mapping)) or getattr(texts, "ndim", 1) != 1
         if single or not isinstance(texts, Iterable):
             raise BadInput(f"give a list of texts (one column of a table), not {_named(texts)}")
-        items = iter(texts)
-        start = 0
-        while chunk := list(islice(items, CHUNK)):
+        if not isinstance(texts, Iterator):
+            for place, item in enumerate(texts):
+                _as_text(item, place)
+        items = enumerate(texts)
+        wrong = None
+        while wrong is None and (chunk := list(islice(items, CHUNK))):
             read: list[str] = []
-            for place, item in enumerate(chunk, start):
-                if not isinstance(item, str) and not _is_missing(item):
-                    if read:
-                        yield self._read(read)
-                    raise BadInput(f"texts[{place}]: {_named(item)} is not a text")
-                read.append(item if isinstance(item, str) else "")
-            start += len(chunk)
-            yield self._read(read)
+            try:
+                read.extend(_as_text(item, place) for place, item in chunk)
+            except BadInput as error:
+                wrong = error
+            if read:
+                yield self._read(read)
+        if wrong is not None:
+            raise wrong
 
     def _read(self, texts: list[str]) -> _Scores:
         """Return the scores of a chunk, in its order.
@@ -297,11 +301,14 @@ def _share_unknown(ids: NDArray[np.int32]) -> float:
     return float(np.count_nonzero(ids == UNKNOWN) / len(ids)) if len(ids) else 0.0
 
 
-def _is_missing(item: object) -> bool:
-    """Say whether an item is None, NaN or pandas.NA, without pandas."""
-    if isinstance(item, (float, np.floating)):
-        return bool(np.isnan(item))
-    return item is None or type(item).__name__ == "NAType"
+def _as_text(item: object, place: int) -> str:
+    """Return a text, or an empty one for None, NaN and pandas.NA (known without pandas)."""
+    if isinstance(item, str):
+        return item
+    is_nan = isinstance(item, (float, np.floating)) and np.isnan(item)
+    if is_nan or item is None or type(item).__name__ == "NAType":
+        return ""
+    raise BadInput(f"texts[{place}]: {_named(item)} is not a text")
 
 
 def _named(item: object) -> str:

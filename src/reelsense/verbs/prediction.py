@@ -141,7 +141,7 @@ def _lines() -> Iterator[str]:
         if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise BadInput("standard input is UTF-16; make it UTF-8: iconv -f UTF-16 -t UTF-8")
         data = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        data = data.removesuffix(b"\n").removesuffix(b"\r")
+        data = data.rstrip(b"\r\n")
         yield _readable(data.decode("utf-8", "surrogateescape"), f"standard input, line {number}")
 
 
