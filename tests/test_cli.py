@@ -1,6 +1,7 @@
 """The root of the command line: the verbs, help, and how a program ends."""
 
 import dataclasses
+import os
 import re
 import signal
 import subprocess
@@ -71,7 +72,8 @@ def test_help_is_quick():
     assert subprocess.run(command, capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_predicting_loads_nothing_but_what_predicts(tiny_bundle):
+@pytest.mark.parametrize("explain", [[], ["--explain"]])
+def test_predicting_loads_nothing_but_what_predicts(tiny_bundle, explain):
     code = (
         "import sys; from reelsense import cli\n"
         "try: cli.main()\n"
@@ -80,10 +82,14 @@ def test_predicting_loads_nothing_but_what_predicts(tiny_bundle):
         "'rich', 'jinja2', 'pandas'\n"
         "print([name for name in heavy if name in sys.modules])"
     )
-    command = [sys.executable, "-c", code, "predict", "--model", str(tiny_bundle), "great film"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    arguments = ["predict", "--model", str(tiny_bundle), "great film 好", *explain]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, encoding="utf-8",
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+    )  # fmt: skip
     assert done.stderr == ""
-    assert done.stdout.endswith("great film\n[]\n")
+    assert "film" in done.stdout
+    assert done.stdout.endswith("\n[]\n")
 
 
 def test_version(reelsense):
@@ -129,7 +135,7 @@ def test_a_defect_is_not_hidden(monkeypatch, error):
 @pytest.mark.parametrize("arguments", [["--help"], ["recipes"], ["predict", "-"],
                                        ["predict", "--explain", "-"]])  # fmt: skip
 def test_an_output_that_nobody_reads_ends_silently(tiny_bundle, arguments):
-    """As in `| head -1`, whoever writes the line: click, Python or rich."""
+    """As in `| head -1`, whoever writes the line: click or Python."""
     model = ["--model", str(tiny_bundle)] if "predict" in arguments else []
     process = subprocess.Popen(
         [sys.executable, "-m", "reelsense", *arguments, *model],

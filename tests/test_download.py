@@ -2,6 +2,7 @@ import errno
 import hashlib
 import http.server
 import os
+import re
 import socket
 import threading
 from dataclasses import replace
@@ -100,10 +101,41 @@ def test_silence(files, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_bar_on_a_terminal(files, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("there", [0, 700_000])
+def test_bar_on_a_terminal(files, tmp_path, monkeypatch, capsys, there):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "70")
+    (tmp_path / ".file.zip.part").write_bytes(CONTENT[:there])
     assert download("it", folder=tmp_path, files=files).read_bytes() == CONTENT
-    assert "file.zip: " not in capsys.readouterr().err.replace(str(tmp_path / "file.zip"), "")
+    bar, said = capsys.readouterr().err.rsplit("\n", 2)[:2]
+    assert said.endswith("file.zip: 1,024,000 bytes, sha256 right")
+    shown = [re.sub(r"\x1b\[\?25[hl]", "", row).rstrip() for row in bar.split("\r")[1:]]
+    assert all(len(row) <= 70 for row in shown)
+    assert shown[0].endswith(f" {there / 1e6:5.1f}/1.0 MB   0.0 MB/s")
+    assert re.search(r"^file\.zip  \[#+\] +1\.0/1\.0 MB +\d+\.\d MB/s +0:00$", shown[-1])
+
+
+def test_no_bar_on_a_terminal_that_moves_no_cursor(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "dumb")
+    download("it", folder=tmp_path, files=files)
+    said = capsys.readouterr().err
+    assert "file.zip: 1,024,000 of 1,024,000 bytes\n" in said
+    assert not {"\r", "\x1b"} & set(said)
+
+
+@pytest.mark.parametrize(
+    ("there", "done", "seconds", "shown"),
+    [
+        (0, 0, 0.0, "  0.0/862.2 MB   0.0 MB/s       "),
+        (0, 62_182_613, 10.0, " 62.2/862.2 MB   6.2 MB/s   2:09"),
+        (800_000_000, 810_000_000, 10.0, "810.0/862.2 MB   1.0 MB/s   0:52"),  # after a break
+        (0, 862_182_613, 10.0, "862.2/862.2 MB  86.2 MB/s   0:00"),
+    ],
+)
+def test_speed_and_time_left(there, done, seconds, shown):
+    assert module._figures(862_182_613, there, done, seconds) == shown
 
 
 def test_replaces_a_wrong_file(files, tmp_path, capsys):

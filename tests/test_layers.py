@@ -32,7 +32,10 @@ MAY_IMPORT = {
 }
 # What makes bundles out of runs; the rest of the room reads them and knows no training.
 FROM_RUNS = {"bundle/export.py", "bundle/held_out.py"}
-HEAVY = ["torch", "matplotlib", "pyarrow", "sklearn", "scipy", "jinja2", "safetensors", "onnx"]
+HEAVY = [
+    "torch", "matplotlib", "pyarrow", "sklearn", "scipy", "jinja2", "safetensors", "onnx",
+    "rich", "pygments", "markdown_it",
+]  # fmt: skip
 LIGHT = [
     "reelsense",
     "reelsense.cli",
@@ -49,6 +52,8 @@ LIGHT = [
     "reelsense.inference.predictor",
     "reelsense.inference.speed",
     "reelsense.verbs.prediction",
+    "reelsense.verbs.explaining",
+    "reelsense.download",
 ]
 
 

@@ -71,10 +71,6 @@ def _before_click() -> Iterator[None]:
         raise Interrupted("interrupted") from None
     except BrokenPipeError:
         raise _Unread from None
-    except SystemExit as stopped:
-        if isinstance(stopped.__context__, BrokenPipeError):  # rich ends the program itself
-            raise _Unread from None
-        raise
 
 
 class _Verbs(click.Group):

@@ -10,6 +10,7 @@ import http.client
 import os
 import shutil
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import click
 
 from reelsense import __version__
 from reelsense.atomic import replacing
@@ -178,7 +181,7 @@ def _transfer(official: Official, part: Path, progress: bool) -> None:
             raise BadInput(
                 f"{official.url}: the server sent a web page, not the file; use --from FILE"
             )
-        with part.open("ab" if goes_on else "wb") as file, _bar(official, progress) as show:
+        with part.open("ab" if goes_on else "wb") as file, _bar(official, done, progress) as show:
             while block and done <= official.size:
                 file.write(block)
                 done += len(block)
@@ -229,31 +232,29 @@ def _disk_errors(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _bar(official: Official, progress: bool) -> Iterator[Callable[[int], None]]:
-    """A function to be told how many bytes there are: moves a bar, or prints every tenth."""
+def _bar(official: Official, there: int, progress: bool) -> Iterator[Callable[[int], None]]:
+    """A function to be told how many bytes there are: moves a bar, or prints every tenth.
+
+    Speed and time left count from the bytes that were there before.
+    """
     if not progress:
         yield lambda done: None
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+    elif sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+        start = time.monotonic()
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(official.file, total=official.size)
-            yield lambda done: bar.update(task, completed=done)
+        def figures(done: int | None) -> str:
+            return _figures(official.size, there, done or there, time.monotonic() - start)
+
+        with click.progressbar(
+            length=official.size,
+            label=official.file,
+            file=sys.stderr,
+            width=0,  # as wide as the terminal
+            show_eta=False,
+            show_percent=False,
+            item_show_func=figures,
+        ) as bar:
+            yield lambda done: bar.update(done - bar.pos, done)
     else:
         tenth = -1
 
@@ -264,3 +265,10 @@ def _bar(official: Official, progress: bool) -> Iterator[Callable[[int], None]]:
                 _say(f"{official.file}: {done:,} of {official.size:,} bytes")
 
         yield line
+
+
+def _figures(size: int, there: int, done: int, seconds: float) -> str:
+    """Bytes, speed and time left; always as wide, so that the bar does not tremble."""
+    speed = (done - there) / max(seconds, 1e-3)
+    left = f"{(size - done) / speed // 60:.0f}:{(size - done) / speed % 60:02.0f}" if speed else ""
+    return f"{done / 1e6:5.1f}/{size / 1e6:.1f} MB {speed / 1e6:5.1f} MB/s {left:>6}"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from rich.cells import cell_len
 
 import reelsense
 from reelsense.errors import INSTALL, BadInput
 from reelsense.verbs import prediction, printing
+from reelsense.verbs.columns import width_of
 from reelsense.verbs.prediction import doctor, info, predict
 
 TEXTS = ["a great film .", "awful , dull !", "the plot", ""]
@@ -101,7 +101,7 @@ def test_a_line_fits_the_terminal(run, columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     texts = ["film " * 100, "这部电影非常好看" * 30, "a\nb\tc\x1b[31mred\x07 " * 30, "é" * 300]
     for line in lines(run(predict, *texts)):
-        assert cell_len(line) <= max(columns, 80)  # at least 20 columns of the text are shown
+        assert width_of(line) <= max(columns, 80)  # at least 20 columns of the text are shown
         assert "…" in line
         assert line.isprintable()
 
@@ -336,11 +336,27 @@ def test_colours_stand_on_a_terminal_that_wants_them(tiny_bundle, model, extra):
         assert f"\n{text}\n" in plain
         assert not re.search(r"\w\[[+-]", plain)
         for word in model.explain(text).words:  # against is underlined, for is not
-            for style in re.findall(rf"\x1b\[([0-9;]*)m{re.escape(word.text)}\x1b", explained):
-                assert ("4" in style.split(";")) == (word.evidence < 0)
+            styles = rf"((?:\x1b\[[0-9;]*m)+){re.escape(word.text)}\x1b"
+            for style in re.findall(styles, explained.split("\n\n")[1]):
+                assert "\x1b[48;5;" in style
+                assert ("\x1b[4m" in style) == (word.evidence < 0)
         assert "█" in plain
-    columns = 80 if "TERM" in extra else 70  # rich knows no width of a dumb one
-    assert all(cell_len(line) <= columns for line in COLOUR.sub("", explained).split("\n"))
+    assert all(width_of(line) <= 70 for line in COLOUR.sub("", explained).split("\n"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("columns", [25, 60, 200])
+def test_an_explanation_fits_the_terminal(tiny_bundle, columns):
+    text = "".join(
+        f"The film is great . {'x' * 300} awful ! 这部电影非常好看。 Cafe\u0301 {place} .<br />"
+        for place in range(14)
+    )
+    arguments = ["--model", str(tiny_bundle), text, "--explain"]
+    printed = COLOUR.sub("", on_a_terminal(arguments, COLUMNS=str(columns)))
+    widths = [width_of(row) for row in printed.split("\n")]
+    assert max(widths) == min(columns, 100)
+    assert printed.split("\n\n")[1].count("The film is") == 14
+    assert len(re.findall(r" [+-]\d\.\d\d\b", printed.split("Most for")[1])) >= 2
 
 
 # --- info and doctor ----------------------------------------------------------------------------

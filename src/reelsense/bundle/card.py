@@ -21,6 +21,7 @@ def model_card(about: Mapping[str, Any], model: bytes, tokenizer: Tokenizer) -> 
         figures=about["figures"],
         network=f"{layers}{recipe['hidden']} LSTM units a direction",
         protocol=protocol(about),
+        imdb="IMDB" in about["trained_on"]["source"] or "aclImdb" in about["trained_on"]["source"],
         hard=hard_sentences(about, model, tokenizer),
         percent=lambda share, digits=1: "none" if share is None else f"{share:.{digits}%}",
     )
@@ -39,11 +40,13 @@ def protocol(about: Mapping[str, Any]) -> str:
         fitted += f"; the figures are those of the same reviews, which flatters them ({apart})."
     if held_out["own"]:
         return f"{fitted} The weights are those of this bundle."
-    return (
-        f"These weights learned from every review, so the figures come from {held_out['runs']} "
-        f"other {'runs' if held_out['runs'] > 1 else 'run'} of the same recipe that did not, with "
-        f"about four fifths of the reviews each. {fitted}"
-    )
+    runs = "another run of the same recipe, that did not learn from them"
+    if held_out["runs"] > 1:
+        runs = (
+            f"{held_out['runs']} other runs of the same recipe, each with its own split, of "
+            "reviews that they did not learn from (one run's test film may be another's validation film)"
+        )
+    return f"The figures are not those of these very weights: they come from {runs}. {fitted}"
 
 
 def hard_sentences(
@@ -60,7 +63,12 @@ def hard_sentences(
         if max(chance, 1 - chance) < about["confidence"]:
             says = f"uncertain, leaning {says}"
         rows.append(
-            {**sentence, "probability": chance, "says": says, "verdict": "" if right else "wrong"}
+            {
+                **sentence,
+                "probability": chance,
+                "says": says,
+                "verdict": "right" if right else "wrong",
+            }
         )
     return rows
 

@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from reelsense.bundle.int8 import to_7_bits, to_levels, with_pins
 from reelsense.errors import BadInput
 from reelsense.model.recipe import Recipe
 
@@ -28,7 +29,6 @@ Weights = Mapping[str, Array]
 OPSET = 18
 IR_VERSION = 10  # what onnxruntime 1.20 reads
 MICROSOFT = "com.microsoft"
-SATURATED = 40.0  # sigmoid and tanh of it are 1 in float32
 
 
 def has_evidence(recipe: Recipe) -> bool:
@@ -37,7 +37,7 @@ def has_evidence(recipe: Recipe) -> bool:
 
 
 def can_quantise(recipe: Recipe) -> bool:
-    """Say whether there is an int8 variant; see `_Int8`."""
+    """Say whether there is an int8 variant; see `_int8_lstm`."""
     return recipe.layers == 1
 
 
@@ -176,22 +176,22 @@ def _int8_lstm(graph: _Graph, weights: Weights) -> _Layer:
 
     Weights have 7 bits: with 8, processors without VNNI overflow the 16 bits that they add in.
     """
-    levels, spread = _to_levels(weights["embedding.weight"])
+    levels, spread = to_levels(weights["embedding.weight"])
     graph.constant("words", levels)  # (V, D + 2), uint8
     graph.constant("step", np.array(2 / 255, np.float32))
     graph.constant("middle", np.array(128, np.uint8))
     graph.add("Gather", ["words", "ids_by_step"], "levels")
     graph.add("DequantizeLinear", ["levels", "step", "middle"], "vectors")  # (T, B, D + 2)
     rows = _both(weights, 0, "weight_ih")
-    of_input = [_with_pins(np.pad(row * spread, ((0, 0), (0, 2)))) for row in rows]
-    of_state = [_with_pins(row) for row in _both(weights, 0, "weight_hh")]
+    of_input = [with_pins(np.pad(row * spread, ((0, 0), (0, 2)))) for row in rows]
+    of_state = [with_pins(row) for row in _both(weights, 0, "weight_hh")]
     of_state = [np.pad(row, ((0, 0), (0, 2))) for row in of_state]
-    bias = [_with_pins(row, pins=True) for row in _bias(weights, 0)]
+    bias = [with_pins(row, pins=True) for row in _bias(weights, 0)]
     units = of_state[0].shape[1]
     inputs = ["vectors"]
     scales = []
     for name, both in (("W", of_input), ("R", of_state)):
-        quantised, scale = zip(*(_to_7_bits(row.T) for row in both), strict=True)
+        quantised, scale = zip(*(to_7_bits(row.T) for row in both), strict=True)
         inputs.append(graph.constant(name, np.stack(quantised)))  # (2, D + 2 or H, 4H)
         scales.append(graph.constant(f"{name}_scale", np.stack(scale)))
         scales.append(graph.constant(f"{name}_zero", np.zeros((2, 4 * units), np.int8)))
@@ -208,37 +208,6 @@ def _int8_lstm(graph: _Graph, weights: Weights) -> _Layer:
         hidden_size=units,
     )
     return _Layer("states", "last", units)
-
-
-def _to_levels(vectors: Array) -> tuple[NDArray[np.uint8], Array]:
-    """Return word vectors on 256 levels with the two pins, and what a dimension's unit stands for.
-
-    Each dimension has a unit of its own, which the LSTM's input weights take in.
-    """
-    spread = np.maximum(np.abs(vectors).max(axis=0), 1e-12)
-    levels = np.clip(np.rint(vectors / spread * 127.5) + 128, 0, 255).astype(np.uint8)
-    pins = np.tile(np.array([0, 255], np.uint8), (len(vectors), 1))
-    return np.concatenate([levels, pins], axis=1), spread.astype(np.float32)
-
-
-def _with_pins(rows: Array, pins: bool = False) -> Array:
-    """Return a weight (4H, ...) with the rows of two more units in each gate.
-
-    They are zeros, and in the bias (`pins`) what keeps the gates open and the inputs at +1 and -1.
-    """
-    gates = []
-    for gate, place in zip(np.split(rows, 4), "iofc", strict=True):
-        more = np.zeros((2, *gate.shape[1:]), np.float32)
-        if pins:
-            more[:] = [SATURATED, -SATURATED] if place == "c" else SATURATED
-        gates.append(np.concatenate([gate, more]))
-    return np.concatenate(gates)
-
-
-def _to_7_bits(weight: Array) -> tuple[NDArray[np.int8], Array]:
-    """Return weights (inputs, 4H) as integers from -63 to 63, and the unit of each column."""
-    scale = np.maximum(np.abs(weight).max(axis=0) / 63, 1e-12).astype(np.float32)
-    return np.rint(weight / scale).astype(np.int8), scale
 
 
 # --- from states to the logit -------------------------------------------------------------------

@@ -21,14 +21,13 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from reelsense.bundle.folder import MODEL, Bundle, read_bundle
+from reelsense.bundle.folder import MODEL, SHIPPED, Bundle, read_bundle
 from reelsense.bundle.session import batches, open_session, run, without_evidence
 from reelsense.cores import available_cores
 from reelsense.errors import BadInput
 from reelsense.text.sentences import sentences
 from reelsense.text.tokenizer import UNKNOWN, shorten
 
-SHIPPED = Path(__file__).parent.parent / "pretrained"
 # Texts that are sorted by length together: enough for batches without padding, and few enough
 # that a generator of any length is read in constant memory.
 CHUNK = 2048

@@ -4,17 +4,18 @@ Every figure is a share of the logit, and the shares add up to it. A word's shar
 the network has read what stands around it, so "not" may speak through the word behind it.
 """
 
-import textwrap
+import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
-from rich.text import Text
+import click
 
 from reelsense.text.sentences import LINE_TAG
 from reelsense.text.words import TAGS
-from reelsense.verbs.printing import notes_on, printable, shortened
+from reelsense.verbs.columns import Piece, Style, cut, is_coloured, is_terminal, wrapped
+from reelsense.verbs.printing import COLOURS, notes_on, printable, shortened
 
 if TYPE_CHECKING:
     from reelsense.inference.predictor import Evidence, Explanation
@@ -22,15 +23,17 @@ if TYPE_CHECKING:
 WIDEST: Final = 100  # columns that are read with ease
 # Shares of the largest evidence in a text from which on a word is marked, and marked strongly.
 MARKED, STRONG = 0.15, 0.5
-# Colours of their own for letters and ground, which read on dark and on light terminals, and as
-# the nearest of 16 too; the underline tells them apart where the nearest is the same.
-STYLES: Final = {
-    (True, False): "black on #afd7ff",
-    (True, True): "bold black on #5fafff",
-    (False, False): "underline black on #ffd7af",
-    (False, True): "bold underline black on #ff8700",
+# Colours of their own for letters and ground, which read on dark and on light terminals; the
+# underline tells them apart where the ground is lost. 16 is the black of the 256: many terminals
+# make a bold one of the 16 grey.
+STYLES: Final[dict[tuple[bool, bool], Style]] = {
+    (True, False): {"fg": 16, "bg": 153},
+    (True, True): {"fg": 16, "bg": 75, "bold": True},
+    (False, False): {"fg": 16, "bg": 223, "underline": True},
+    (False, True): {"fg": 16, "bg": 208, "bold": True, "underline": True},
 }
 SENTENCES, WORDS = 12, 8  # that are listed
+LONGEST: Final = 30  # columns of a listed word
 BAR: Final = 8  # columns of the longest bar to each side
 UNREAD: Final = 400  # letters between two words that are not printed if they were not read
 
@@ -40,59 +43,55 @@ def print_explanation(text: str, explanation: "Explanation") -> None:
 
     Marks are colours where the terminal has them; elsewhere a figure stands behind the word.
     """
-    console = Console(highlight=False, markup=False, emoji=False)
-    if console.is_terminal:
-        console.width = min(console.width, WIDEST)
-    coloured = console.color_system is not None and not console.no_color
+    columns = max(min(shutil.get_terminal_size((80, 24)).columns, WIDEST), 20)
     prediction, words = explanation.prediction, explanation.words
-    largest = max((abs(word.evidence) for word in words), default=0.0)
+    coloured = is_coloured()
     total = sum(word.evidence for word in words)
-    console.print(
-        f"{prediction.label}, {prediction.probability:.1%} positive{notes_on(prediction)}\n"
-        f"log-odds {explanation.logit:+.2f} = words {total:+.2f}, bias {explanation.bias:+.2f}",
-        style="bold" if coloured else None,
-    )
+    head = wrapped(
+        [(
+            f"{prediction.label}, {prediction.probability:.1%} positive{notes_on(prediction)}\n"
+            f"log-odds {explanation.logit:+.2f} = words {total:+.2f}, bias {explanation.bias:+.2f}",
+            {},
+        )],
+        columns,
+    )  # fmt: skip
+    click.echo(f"{click.style(head, bold=True) if coloured else head}\n")
     if not words:
-        console.print()
         return
-    console.print()
-    console.print(_marked(text, explanation, largest, coloured), soft_wrap=not console.is_terminal)
-    console.print()
+    largest = max(abs(word.evidence) for word in words)
+    marked = _marked(text, explanation, largest, coloured)
+    # What goes into a file or another program keeps the lines of the text.
+    click.echo(wrapped(marked, columns) if is_terminal() else "".join(part for part, _ in marked))
     least = MARKED * largest
     unmarked = sum(word.evidence for word in words if abs(word.evidence) < least)
-    console.print(_legend(least, unmarked, coloured))
+    click.echo("\n" + wrapped(_legend(least, unmarked, coloured), columns))
     if len(explanation.sentences) > 1:
-        console.print("\nSentences")
-        for row in _sentences(explanation.sentences, console):
-            console.print(row, no_wrap=True)
+        click.echo("\nSentences")
+        click.echo("\n".join(_sentences(explanation.sentences, columns, coloured)))
     for title, sign in (("Most for positive", 1), ("Most for negative", -1)):
         if listed := _strongest(words, sign, least):
-            width = min(console.width, WIDEST)
-            rows = textwrap.fill(
-                "   ".join(listed), width, initial_indent="  ", subsequent_indent="  "
-            )
-            console.print(f"\n{title}\n{rows}".replace("\xa0", " "), no_wrap=True)
-    console.print()
+            click.echo(f"\n{title}\n{_in_rows(listed, columns)}")
+    click.echo()
 
 
-def _marked(text: str, explanation: "Explanation", largest: float, coloured: bool) -> Text:
-    """Return the text with its words marked by their evidence."""
-    shown, here = Text(), 0
-    truncated = explanation.prediction.truncated
+def _marked(
+    text: str, explanation: "Explanation", largest: float, coloured: bool
+) -> Iterator[Piece]:
+    """Yield the text with its words marked by their evidence."""
+    here, truncated = 0, explanation.prediction.truncated
     for word in explanation.words:
-        shown.append(_between(text[here : word.start], truncated))
+        yield _between(text[here : word.start], truncated), {}
         # An accent or an entity may be shared by two words; no letter is printed twice.
         letters = printable(text[max(here, word.start) : word.end])
         share = abs(word.evidence) / largest if largest else 0.0
         if share < MARKED:
-            shown.append(letters)
+            yield letters, {}
         elif coloured:
-            shown.append(letters, STYLES[word.evidence > 0, share >= STRONG])
+            yield letters, STYLES[word.evidence > 0, share >= STRONG]
         else:
-            shown.append(f"{letters}[{word.evidence:+.2f}]")
+            yield f"{letters}[{word.evidence:+.2f}]", {}
         here = max(here, word.end)
-    shown.append(_between(text[here:], truncated).rstrip())
-    return shown
+    yield _between(text[here:], truncated).rstrip(), {}
 
 
 def _between(gap: str, truncated: bool) -> str:
@@ -102,38 +101,45 @@ def _between(gap: str, truncated: bool) -> str:
     return printable(TAGS.sub(lambda tag: "\n" if LINE_TAG.search(tag[0]) else "", gap))
 
 
-def _legend(least: float, unmarked: float, coloured: bool) -> Text:
-    """Return what the marks mean, and what the words without one add up to."""
+def _legend(least: float, unmarked: float, coloured: bool) -> Iterator[Piece]:
+    """Yield what the marks mean, and what the words without one add up to."""
     rest = f"unmarked: less than {least:.2f} each, {unmarked:+.2f} together"
     if not coloured:
-        return Text(f"[+] for positive, [-] for negative, in log-odds; {rest}")
-    legend = Text()
+        yield f"[+] for positive, [-] for negative, in log-odds; {rest}", {}
+        return
     for positive, name in ((True, "for positive"), (False, "for negative")):
-        legend.append(f" {name} ", STYLES[positive, False])
-        legend.append(" strongly ", STYLES[positive, True])
-        legend.append("  ")
-    return legend.append(f"\n {rest}")
+        yield f" {name} ", STYLES[positive, False]
+        yield " strongly ", STYLES[positive, True]
+        yield "  ", {}
+    yield f"\n {rest}", {}
 
 
-def _sentences(sentences: Sequence["Evidence"], console: Console) -> Iterator[Text]:
+def _sentences(sentences: Sequence["Evidence"], columns: int, coloured: bool) -> Iterator[str]:
     """Yield a row for each of the strongest sentences, in their order, and one for the others."""
     ranked = sorted(range(len(sentences)), key=lambda place: -abs(sentences[place].evidence))
     longest = abs(sentences[ranked[0]].evidence) or 1.0
-    draws = console.is_terminal and console.width >= 60 and console.encoding.startswith("utf")
+    draws = is_terminal() and columns >= 60 and sys.stdout.encoding.lower().startswith("utf")
+    room = columns - 10 - (2 * BAR + 3 if draws else 0)
     for place in sorted(ranked[:SENTENCES]):
-        sentence = sentences[place]
-        row = Text(f"  {sentence.evidence:+6.2f}  ")
+        sentence, bar = sentences[place], ""
         if draws:
-            columns = round(BAR * abs(sentence.evidence) / longest)
-            left, right = (0, columns) if sentence.evidence > 0 else (columns, 0)
-            row.append(f"{'█' * left:>{BAR}}", "color(166)")
-            row.append("│")
-            row.append(f"{'█' * right:<{BAR}}  ", "color(33)")
-        row.append(shortened(sentence.text, min(console.width, WIDEST) - len(row)))
-        yield row
+            bar = _bar(sentence.evidence, longest, coloured)
+        yield f"  {sentence.evidence:+6.2f}  {bar}{shortened(sentence.text, room)}"
     if others := [sentences[place].evidence for place in ranked[SENTENCES:]]:
         bar = " " * (2 * BAR + 3) if draws else ""
-        yield Text(f"  {sum(others):+6.2f}  {bar}(the other {len(others)} together)")
+        rest = cut(f"(the other {len(others)} together)", room)
+        yield f"  {sum(others):+6.2f}  {bar}{rest}"
+
+
+def _bar(evidence: float, longest: float, coloured: bool) -> str:
+    """Return a bar to the left or right of a middle."""
+    full = "█" * round(BAR * abs(evidence) / longest)
+    left, right = (f"{'' if evidence > 0 else full:>{BAR}}", full if evidence > 0 else "")
+    right = f"{right:<{BAR}}  "
+    if coloured:
+        left = click.style(left, fg=COLOURS["negative"])
+        right = click.style(right, fg=COLOURS["positive"])
+    return f"{left}│{right}"
 
 
 def _strongest(words: Sequence["Evidence"], sign: int, least: float) -> list[str]:
@@ -146,12 +152,12 @@ def _strongest(words: Sequence["Evidence"], sign: int, least: float) -> list[str
     for letters, found in ranked[:WORDS]:
         if sign * sum(found) >= max(least, 1e-9):
             places = f" x{len(found)}" if len(found) > 1 else ""
-            listed.append(f"{printable(letters)}{places} {sum(found):+.2f}")
+            listed.append(f"{cut(printable(letters), LONGEST)}{places} {sum(found):+.2f}")
     return listed
 
 
-def _in_rows(items: Sequence[str], width: int) -> str:
+def _in_rows(items: Sequence[str], columns: int) -> str:
     """Return the items in indented rows, none of them broken."""
     whole = "   ".join(item.replace(" ", "\xa0") for item in items)
-    rows = textwrap.fill(whole, width, initial_indent="  ", subsequent_indent="  ")
-    return rows.replace("\xa0", " ")
+    rows = wrapped([(whole, {})], columns - 2).replace("\xa0", " ")
+    return "  " + rows.replace("\n", "\n  ")

@@ -1,6 +1,5 @@
 """What predict, info and doctor print. Computes nothing."""
 
-import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import click
 
 from reelsense import __version__
 from reelsense.errors import INSTALL
+from reelsense.verbs.columns import cut, is_coloured
 
 if TYPE_CHECKING:
     from reelsense.inference.predictor import Prediction, Predictor
@@ -26,6 +26,8 @@ NEEDS: Final = {
     "scipy": "train, evaluate",
     "matplotlib": "train, evaluate, data, export",
     "jinja2": "train, export",
+    "onnx": "export",
+    "rich": "train",
     "pyarrow": "train (GloVe in the package), and reviews in Parquet",
 }
 
@@ -33,16 +35,15 @@ NEEDS: Final = {
 def print_predictions(texts: Sequence[str], predictions: Sequence["Prediction"]) -> None:
     """Print label, P(positive) and the beginning of each text, and what to know of the answer."""
     columns = shutil.get_terminal_size((100, 24)).columns
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    lines = []
+    coloured, lines = is_coloured(), []
     for text, prediction in zip(texts, predictions, strict=True):
         label = f"{prediction.label:<9}"
-        if prediction.label in COLOURS and not plain:
+        if prediction.label in COLOURS and coloured:
             label = click.style(label, fg=COLOURS[prediction.label])
         figure, notes = f"{prediction.probability:6.1%} positive", notes_on(prediction)
-        shown = shortened(text, columns - 9 - len(figure) - len(notes) - 5)
+        shown = shortened(text, max(columns - 9 - len(figure) - len(notes) - 5, 20))
         lines.append(f"{label}  {figure}  {shown}{notes}".rstrip())
-    click.echo("\n".join(lines))  # which leaves the colours out where there is no terminal
+    click.echo("\n".join(lines))
 
 
 def notes_on(prediction: "Prediction") -> str:
@@ -57,17 +58,9 @@ def notes_on(prediction: "Prediction") -> str:
     return f"  ({'; '.join(notes)})" if notes else ""
 
 
-def shortened(text: str, room: int) -> str:
-    """Return the beginning of a text on one line of that many columns, at least 20."""
-    room = max(room, 20)
-    shown = " ".join(printable(text[: 4 * room + 40]).split())
-    if shown.isascii():
-        return shown if len(shown) <= room else f"{shown[: room - 1]}…"
-    from rich.text import Text  # which knows that Chinese takes two columns a letter
-
-    line = Text(shown)
-    line.truncate(room, overflow="ellipsis")
-    return line.plain
+def shortened(text: str, columns: int) -> str:
+    """Return the beginning of a text on one line of that many columns."""
+    return cut(" ".join(printable(text[: 4 * columns + 40]).split()), columns)
 
 
 def printable(text: str) -> str:
