@@ -43,8 +43,8 @@ def protocol(about: Mapping[str, Any]) -> str:
     runs = "another run of the same recipe, that did not learn from them"
     if held_out["runs"] > 1:
         runs = (
-            f"{held_out['runs']} other runs of the same recipe, each with its own split, of "
-            "reviews that they did not learn from (one run's test film may be another's validation film)"
+            f"{held_out['runs']} other runs of the same recipe, each with its own split, of reviews"
+            " that they did not learn from (one run's test film may be another's validation film)"
         )
     return f"The figures are not those of these very weights: they come from {runs}. {fitted}"
 
