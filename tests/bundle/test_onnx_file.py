@@ -268,7 +268,7 @@ def lstm_of_one_side(model):
 
 
 def lstm_with_a_first_state(model):
-    node(model, "LSTM").input.append("lowest")
+    node(model, "LSTM").input.append("below")
 
 
 def lstm_without_lengths(model):
@@ -406,7 +406,7 @@ def test_the_weights_of_an_int8_lstm_must_fit_each_other(int8, name, values, rea
 
 
 def test_a_name_that_is_not_utf8_is_refused(fp32):
-    data = fp32.SerializeToString().replace(b"by_unit", b"by_un\xfft")
+    data = fp32.SerializeToString().replace(b"is_word", b"is_wor\xff")
     with pytest.raises(BadInput, match="that is not UTF-8"):
         check_model(data, "m")
 

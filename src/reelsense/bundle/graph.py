@@ -11,24 +11,19 @@ of them are calibrated.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
+from reelsense.bundle.evidence import add_evidence
 from reelsense.bundle.int8 import to_7_bits, to_levels, with_pins
+from reelsense.bundle.nodes import MICROSOFT, Graph, Layer
 from reelsense.errors import BadInput
 from reelsense.model.recipe import Recipe
 
 Array = NDArray[np.float32]
 Weights = Mapping[str, Array]
-
-OPSET = 18
-IR_VERSION = 10  # what onnxruntime 1.20 reads
-MICROSOFT = "com.microsoft"
 
 
 def has_evidence(recipe: Recipe) -> bool:
@@ -52,7 +47,7 @@ def build_graph(recipe: Recipe, weights: Weights, temperature: float, variant: s
     """
     if variant == "int8" and not can_quantise(recipe):
         raise BadInput(f"--variant int8: needs --layers 1, the run has {recipe.layers}; use fp32")
-    graph = _Graph()
+    graph = Graph()
     graph.add("Transpose", ["ids"], "ids_by_step", perm=[1, 0])  # (T, B), as LSTM nodes read
     quantised = variant == "int8"
     layer = _int8_lstm(graph, weights) if quantised else _fp32_lstm(graph, weights, recipe)
@@ -60,61 +55,8 @@ def build_graph(recipe: Recipe, weights: Weights, temperature: float, variant: s
     _pool(graph, recipe, layer)
     output = _score(graph, recipe, weights, temperature, layer.units)
     if has_evidence(recipe):
-        _evidence(graph, recipe, output, layer)
+        add_evidence(graph, recipe, output, layer)
     return graph.serialise(evidence=has_evidence(recipe))
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """Names of an LSTM's outputs and how many units each direction has in them."""
-
-    states: str  # (T, 2, B, H), zeros on padding
-    last: str  # (2, B, H)
-    units: int
-
-
-@dataclass(frozen=True)
-class _Graph:
-    """Nodes and constants as they come; a name is given to each value."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
-
-    def add(self, op: str, inputs: list[str], *outputs: str, **attributes: Any) -> str:
-        """Add a node; return the name of its first output."""
-        self.nodes.append(helper.make_node(op, inputs, list(outputs), outputs[0], **attributes))
-        return outputs[0]
-
-    def constant(self, name: str, value: NDArray[np.generic]) -> str:
-        """Add a constant; return its name."""
-        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        return name
-
-    def serialise(self, evidence: bool) -> bytes:
-        """Return the model, checked by onnx."""
-        shapes = {"probability": ["B"], "logit": ["B"]} | (
-            {"evidence": ["B", "T"]} if evidence else {}
-        )
-        graph = helper.make_graph(
-            self.nodes,
-            "reelsense",
-            [
-                helper.make_tensor_value_info("ids", TensorProto.INT32, ["B", "T"]),
-                helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]),
-            ],
-            [
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-                for name, shape in shapes.items()
-            ],
-            list(self.constants.values()),
-        )
-        imports = [helper.make_opsetid("", OPSET)]
-        if any(node.domain == MICROSOFT for node in self.nodes):
-            imports.append(helper.make_opsetid(MICROSOFT, 1))
-        model = helper.make_model(graph, opset_imports=imports, producer_name="reelsense")
-        model.ir_version = IR_VERSION
-        onnx.checker.check_model(model)
-        return bytes(model.SerializeToString())
 
 
 # --- the LSTM -----------------------------------------------------------------------------------
@@ -138,7 +80,7 @@ def _bias(weights: Weights, layer: int) -> list[Array]:
     return [of_input + of_state for of_input, of_state in pairs]
 
 
-def _fp32_lstm(graph: _Graph, weights: Weights, recipe: Recipe) -> _Layer:
+def _fp32_lstm(graph: Graph, weights: Weights, recipe: Recipe) -> Layer:
     """Add the layers in float32."""
     graph.constant("words", weights["embedding.weight"])
     values = graph.add("Gather", ["words", "ids_by_step"], "vectors")  # (T, B, D)
@@ -158,10 +100,10 @@ def _fp32_lstm(graph: _Graph, weights: Weights, recipe: Recipe) -> _Layer:
         ]
         outputs = [f"states_{layer}", f"last_{layer}"]
         graph.add("LSTM", inputs, *outputs, direction="bidirectional", hidden_size=units)
-    return _Layer(f"states_{recipe.layers - 1}", f"last_{recipe.layers - 1}", units)
+    return Layer(f"states_{recipe.layers - 1}", f"last_{recipe.layers - 1}", units)
 
 
-def _int8_lstm(graph: _Graph, weights: Weights) -> _Layer:
+def _int8_lstm(graph: Graph, weights: Weights) -> Layer:
     """Add one layer in int8, whose scores do not depend on the batch.
 
     DynamicQuantizeLSTM rounds the word vectors, and at each step the states, to 256 levels between
@@ -207,13 +149,13 @@ def _int8_lstm(graph: _Graph, weights: Weights) -> _Layer:
         direction="bidirectional",
         hidden_size=units,
     )
-    return _Layer("states", "last", units)
+    return Layer("states", "last", units)
 
 
 # --- from states to the logit -------------------------------------------------------------------
 
 
-def _masks(graph: _Graph) -> None:
+def _masks(graph: Graph) -> None:
     """Add which steps of a review are words, and its length as a divisor."""
     graph.constant("no", np.array(0, np.int64))
     graph.constant("one", np.array(1, np.int64))
@@ -234,7 +176,7 @@ def _masks(graph: _Graph) -> None:
     graph.constant("zero", np.array(0, np.float32))
 
 
-def _pool(graph: _Graph, recipe: Recipe, layer: _Layer) -> str:
+def _pool(graph: Graph, recipe: Recipe, layer: Layer) -> str:
     """Add the pooling; return the name of the features (B, 2H or 4H), zeros for empty reviews."""
     if "max" in recipe.pooling:
         # Padding falls below every state. One addition takes half the time of a Where.
@@ -258,9 +200,7 @@ def _pool(graph: _Graph, recipe: Recipe, layer: _Layer) -> str:
     return graph.add("Concat", pooled, "features", axis=1)
 
 
-def _score(
-    graph: _Graph, recipe: Recipe, weights: Weights, temperature: float, units: int
-) -> Array:
+def _score(graph: Graph, recipe: Recipe, weights: Weights, temperature: float, units: int) -> Array:
     """Add the linear layers, up to the logit; return the weight of the features (1, features).
 
     Raises:
@@ -293,42 +233,3 @@ def _for_units(weight: Array, kinds: int, units: int) -> Array:
     """Return a weight (n, kinds * 2H) with zeros for the units beyond H of each direction."""
     parts = weight.reshape(len(weight), 2 * kinds, -1)
     return np.pad(parts, ((0, 0), (0, 0), (0, units - parts.shape[2]))).reshape(len(weight), -1)
-
-
-def _evidence(graph: _Graph, recipe: Recipe, output: Array, layer: _Layer) -> None:
-    """Add what each token adds to the logit.
-
-    The mean gives token t the part w_mean . h_t / length. The maximum of feature j gives the part
-    w_max[j] * h_t[j] to the token t that reached it, the first of equals.
-
-    All names begin with "evidence": who does not ask for it can leave these nodes out
-    (`session.without_evidence`), which saves a seventh of the time.
-    """
-    kinds = recipe.pooling.split("+")
-    of_kind = dict(zip(kinds, np.split(output[0], len(kinds)), strict=True))
-    for kind, weight in of_kind.items():
-        graph.constant(f"evidence_{kind}_weight", weight.reshape(2, 1, layer.units))
-    if "mean" in of_kind:
-        graph.add("Mul", [layer.states, "evidence_mean_weight"], "evidence_mean_parts")
-        parts = ["evidence_mean_parts", "both_axes"]
-        graph.add("ReduceSum", parts, "evidence_mean_sums", keepdims=0)  # (T, B)
-        evidence = graph.add("Div", ["evidence_mean_sums", "divisors"], "evidence_mean")
-    else:
-        graph.add("Cast", ["is_word"], "evidence_is_word", to=TensorProto.FLOAT)
-        evidence = graph.add("Mul", ["evidence_is_word", "zero"], "evidence_none")
-    if "max" in of_kind:
-        by_unit = graph.constant("by_unit", np.array([2 * layer.units, -1], np.int64))
-        compared = ["states_to_compare"]
-        graph.add("ArgMax", compared, "evidence_winners", axis=0, keepdims=0)  # (2, B, H)
-        graph.add("Mul", ["max", "evidence_max_weight"], "evidence_max_parts")
-        for name in ("evidence_winners", "evidence_max_parts"):
-            graph.add("Transpose", [name], f"{name}_turned", perm=[0, 2, 1])
-            graph.add("Reshape", [f"{name}_turned", by_unit], f"{name}_by_unit")  # (2H, B)
-        evidence = graph.add(
-            "ScatterElements",
-            [evidence, "evidence_winners_by_unit", "evidence_max_parts_by_unit"],
-            "evidence_by_step",
-            axis=0,
-            reduction="add",
-        )
-    graph.add("Transpose", [evidence], "evidence", perm=[1, 0])
