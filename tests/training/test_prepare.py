@@ -183,7 +183,7 @@ def start_of(recipe, reviews):
     first = prepare(recipe, reviews)
     network = build(recipe, first.vectors.matrix, first.vectors.found)
     weights = {name: weight.clone() for name, weight in network.state_dict().items()}
-    return Start("before", recipe, first.tokenizer, weights)
+    return Start("before", recipe, first.tokenizer, weights, np.zeros(0, np.uint64))
 
 
 def test_a_start_gives_the_words_and_their_vectors_and_no_file_is_read(recipe):
