@@ -33,17 +33,19 @@ def data_options(command: Command) -> Command:
     return command
 
 
+THREADS = click.option(
+    "--threads", type=click.IntRange(1, 256), metavar="N",
+    help="Processor cores to use; by default all that this process may use.",
+)  # fmt: skip
+
+
 def machine_options(command: Command) -> Command:
     """Add the flags that say on what to compute; they are not part of a recipe."""
     device = click.option(
         "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
         help="Where to compute; auto takes a GPU when there is one.",
     )  # fmt: skip
-    threads = click.option(
-        "--threads", type=click.IntRange(1, 256), metavar="N",
-        help="Processor cores to use; all by default.",
-    )  # fmt: skip
-    return device(threads(command))
+    return device(THREADS(command))
 
 
 def recipe_options(command: Command) -> Command:

@@ -15,6 +15,7 @@ import click
 
 from reelsense.errors import BadInput
 from reelsense.verbs import printing
+from reelsense.verbs.options import THREADS
 
 if TYPE_CHECKING:
     from reelsense.inference.predictor import Predictor
@@ -25,10 +26,6 @@ NOT_UTF_8: Final = re.compile("[\ud800-\udfff]")  # what Python reads odd bytes 
 MODEL = click.option(
     "--model", "path", type=click.Path(path_type=Path), metavar="FOLDER",
     help="A bundle that `reelsense export` made; by default the one in the package.",
-)  # fmt: skip
-THREADS = click.option(
-    "--threads", type=click.IntRange(1, 256), metavar="N",
-    help="Processor cores to use; by default all that this process may use.",
 )  # fmt: skip
 
 
