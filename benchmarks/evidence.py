@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 
 from reelsense.bundle import session
 from reelsense.bundle.graph import build_graph
-from reelsense.bundle.held_out import graph_logits
+from reelsense.bundle.held_out import graph_logits, weights_of
 from reelsense.text.reviews import read_reviews
 from reelsense.text.splits import split
 from reelsense.text.tokenizer import Tokenizer
-from reelsense.training.checkpoint import load_weights, read_run
+from reelsense.training.checkpoint import read_run
 from reelsense.training.measure import code_version, load_network, probabilities
 
 ROOT = Path(__file__).parent.parent
@@ -118,8 +118,7 @@ def main() -> None:
     parser.add_argument("--reviews", type=int, default=500)
     arguments = parser.parse_args()
     recipe, _ = read_run(arguments.run)
-    weights = {name: value.numpy() for name, value in load_weights(arguments.run).items()}
-    model = build_graph(recipe, weights, 1.0, "fp32")
+    model = build_graph(recipe, weights_of(arguments.run), 1.0, "fp32")
     reviews = read_reviews()
     test = split(
         reviews, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed

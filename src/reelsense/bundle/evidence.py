@@ -5,8 +5,8 @@ states, and a state is the sum of its changes: ahead, h_t = (h_0 - 0) + (h_1 - h
 h_t. So each word gets the changes that it made to the states that count, and not the whole of a
 state that words before it had built up (the telescoping of Murdoch & Szlam 2017). Backward the
 words behind it come first. Given to the step that a state is read at instead, the evidence is as
-exact but tells less: taking out its first words lowered the probability by 0.33 in the mean, and
-by 0.42 so (150 validation reviews; results/evidence.md has the comparison on held-out ones).
+exact but tells less: taking out its first words lowered the probability by 0.31 in the mean, and
+by 0.40 so (benchmarks/evidence.py before and after; Integrated Gradients 0.37).
 
 All names begin with "evidence": who does not ask for it can leave these nodes out
 (`session.without_evidence`), as onnxruntime would compute them for nobody.

@@ -34,6 +34,7 @@ from reelsense.bundle.held_out import (
     figures_of,
     longest,
     read_held_out,
+    weights_of,
 )
 from reelsense.errors import BadInput, Failure
 from reelsense.evaluation.plots import draw_reliability_pair, draw_risk_coverage
@@ -43,7 +44,7 @@ from reelsense.text.fingerprints import hash_texts, to_npy
 from reelsense.text.reviews import Reviews
 from reelsense.text.splits import normalised, split
 from reelsense.text.tokenizer import Tokenizer
-from reelsense.training.checkpoint import load_weights, read_run
+from reelsense.training.checkpoint import read_run
 from reelsense.training.measure import code_version, load_network
 from reelsense.training.start import learned_before
 
@@ -78,7 +79,7 @@ def export(
         raise BadInput(f"{reviews.source}: not the reviews that {run} was trained on")
     before = learned_before(run)
     tokenizer = Tokenizer.load(run / "tokenizer.json")
-    weights = {name: weight.numpy() for name, weight in load_weights(run).items()}
+    weights = weights_of(run)
     parity = prove(load_network(run, recipe), build_graph(recipe, weights, 1.0, "fp32"))
     parts = read_held_out(held_out or [run], recipe, reviews)
     cost = cost_of_int8(parts["validation"])

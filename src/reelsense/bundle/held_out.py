@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelsense.bundle import session
-from reelsense.bundle.graph import build_graph, can_quantise
+from reelsense.bundle.graph import Weights, build_graph, can_quantise
 from reelsense.cores import available_cores
 from reelsense.errors import BadInput
 from reelsense.evaluation.calibrate import (
@@ -48,6 +48,11 @@ class HeldOut:
     int8: Floats | None  # None where the recipe has no int8 graph
 
 
+def weights_of(run: Path) -> Weights:
+    """Return the weights of a finished run as `graph.build_graph` takes them."""
+    return {name: weight.numpy() for name, weight in load_weights(run).items()}
+
+
 def graph_logits(model: bytes, ids: Sequence[Ids]) -> Floats:
     """Return what a graph says of reviews given as token ids, in their order."""
     opened = session.open_session(model)
@@ -74,7 +79,7 @@ def read_held_out(runs: Sequence[Path], recipe: Recipe, reviews: Reviews) -> dic
     for run in runs:
         rows_of = _rows(run, recipe, reviews)
         tokenizer = Tokenizer.load(run / "tokenizer.json")
-        weights = {name: weight.numpy() for name, weight in load_weights(run).items()}
+        weights = weights_of(run)
         fp32 = build_graph(recipe, weights, 1.0, "fp32")
         int8 = build_graph(recipe, weights, 1.0, "int8") if can_quantise(recipe) else None
         for part, rows in rows_of.items():
