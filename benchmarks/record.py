@@ -16,7 +16,8 @@ import statistics
 import sys
 from pathlib import Path
 
-from reelsense.model.recipe import Recipe, differences, flag
+from reelsense.model.recipe import Recipe
+from reelsense.model.settings import differences, flag
 
 RESULTS = Path(__file__).parent.parent / "results"
 SHIPPED = RESULTS.parent / "src" / "reelsense" / "pretrained" / "bundle.json"

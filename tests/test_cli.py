@@ -12,7 +12,8 @@ import click
 import pytest
 
 from reelsense import cli
-from reelsense.model.recipe import Recipe, flag
+from reelsense.model.recipe import Recipe
+from reelsense.model.settings import flag
 
 VERBS = [
     "predict", "info", "doctor", "train", "evaluate", "export", "data", "download", "recipes",

@@ -11,7 +11,7 @@ import click
 
 from reelsense import __version__
 from reelsense.errors import INSTALL, BadInput, Failure
-from reelsense.verbs import data, prediction, training
+from reelsense.verbs import data, prediction, pretraining, training
 from reelsense.verbs.interruption import Interrupted
 
 
@@ -102,6 +102,7 @@ for verb in (
     prediction.info,
     prediction.doctor,
     training.train,
+    pretraining.pretrain,
     training.evaluate,
     training.export,
     data.data,

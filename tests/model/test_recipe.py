@@ -7,14 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelsense.errors import BadInput
-from reelsense.model.recipe import (
-    SHIPPED,
-    Recipe,
-    differences,
-    flag,
-    read_recipe,
-    shipped_recipes,
-)
+from reelsense.model.recipe import SHIPPED, Recipe, read_recipe, shipped_recipes
+from reelsense.model.settings import differences, flag
 
 FIELDS = dataclasses.fields(Recipe)
 KIND = {setting.name: type(setting.default) for setting in FIELDS}

@@ -101,7 +101,7 @@ class Toy:
         hashes = self.prepared.hashes()
         open_run(self.run, self.recipe, {"source": "toy"}, hashes, resume=False)
         self.prepared.tokenizer.save(self.run / "tokenizer.json")
-        write_environment(self.run, self.recipe, MACHINE, hashes)
+        write_environment(self.run, self.recipe.seed, MACHINE, hashes)
         self.network = build(self.recipe, self.prepared.vectors.matrix, self.prepared.vectors.found)
         training, validation = (
             self.prepared.examples(self.recipe, part) for part in ("train", "validation")

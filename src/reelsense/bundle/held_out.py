@@ -22,7 +22,8 @@ from reelsense.evaluation.calibrate import (
     risk_coverage,
 )
 from reelsense.evaluation.metrics import calibration_error, evaluate, reliability
-from reelsense.model.recipe import Recipe, differences, flag
+from reelsense.model.recipe import Recipe
+from reelsense.model.settings import differences, flag
 from reelsense.text.reviews import Reviews
 from reelsense.text.tokenizer import Tokenizer, shorten
 from reelsense.training.checkpoint import load_weights, read_run

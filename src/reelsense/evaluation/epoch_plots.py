@@ -73,6 +73,35 @@ def draw_loss(history: Sequence[Json], path: Path, best_epoch: int | None = None
     return save(figure, path)
 
 
+def draw_perplexity(history: Sequence[Json], path: Path) -> Path:
+    """Perplexity of the two language models on held-out reviews, over the epochs that were read.
+
+    Raises:
+        BadInput: nothing was measured.
+    """
+    if not history:
+        raise BadInput("no perplexity to draw: history.jsonl is empty")
+    figure, axes = canvas(7.6, 4.7)
+    epochs = [row["epochs"] for row in history]
+    names = []
+    for direction, (colour, marker, line) in {
+        "forward": (NETWORK, "^", "-"),
+        "backward": ("#AA3377", "s", "--"),
+    }.items():
+        values = [row["perplexity"][direction] for row in history]
+        axes.plot(epochs, values, color=colour, marker=marker, linestyle=line, linewidth=2)
+        names.append((values[-1], f"{direction}s {values[-1]:.1f}", colour))
+    axes.set_xlabel("epochs (passes over the text)")
+    axes.margins(y=0.1)
+    head(
+        axes,
+        "Perplexity of held-out reviews",
+        "among how many words the next one is still open, on average · lower is better",
+    )
+    _names_at_the_end(axes, names)
+    return save(figure, path)
+
+
 def _held_out(history: Sequence[Json]) -> bool:
     return any(row.get(part) for row in history for part in ("validation", "test"))
 

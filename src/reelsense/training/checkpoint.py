@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,9 +20,11 @@ from torch import Tensor
 
 from reelsense.atomic import write_atomically
 from reelsense.errors import BadInput
-from reelsense.model.recipe import Recipe, differences, flag
+from reelsense.model.recipe import Recipe
+from reelsense.model.settings import Settings, differences, flag
 
 Tensors = dict[str, Tensor]
+Kind = TypeVar("Kind", bound=Settings)
 STARTING_WEIGHTS = "starting weights"  # the name of their hash in the data.json of a fine-tuning
 
 
@@ -139,7 +141,7 @@ def best_epoch(history: list[dict[str, Any]]) -> int:
     return int(best["epoch"])
 
 
-def check_run(run: Path, recipe: Recipe, resume: bool, fine_tuning: bool = False) -> bool:
+def check_run(run: Path, recipe: Settings, resume: bool, fine_tuning: bool = False) -> bool:
     """Say whether there is a run to go on with; False means that a new one may begin there.
 
     Raises:
@@ -153,7 +155,7 @@ def check_run(run: Path, recipe: Recipe, resume: bool, fine_tuning: bool = False
         raise BadInput(
             f"{run}: exists already; --resume goes on with it, --run FOLDER starts another"
         )
-    before, data = read_run(run)
+    before, data = read_run_of(run, type(recipe))
     if (STARTING_WEIGHTS in data["hashes"]) != fine_tuning:
         how = "without --from; leave it out" if fine_tuning else "with --from; give the same again"
         raise BadInput(f"--resume: {run} was started {how}")
@@ -166,7 +168,7 @@ def check_run(run: Path, recipe: Recipe, resume: bool, fine_tuning: bool = False
 
 
 def open_run(
-    run: Path, recipe: Recipe, source: Mapping[str, Any], hashes: Mapping[str, str], resume: bool
+    run: Path, recipe: Settings, source: Mapping[str, Any], hashes: Mapping[str, str], resume: bool
 ) -> None:
     """Make the folder of a new run, or check that a run there is the same one.
 
@@ -185,7 +187,7 @@ def open_run(
         content = {"source": dict(source), "hashes": dict(hashes)}
         write_atomically(run / "data.json", json.dumps(content, indent=2) + "\n")
         return
-    before = read_run(run)[1]["hashes"]
+    before = read_run_of(run, type(recipe))[1]["hashes"]
     for key, value in hashes.items():
         if before.get(key) != value:
             raise BadInput(
@@ -195,14 +197,19 @@ def open_run(
 
 
 def read_run(run: Path) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe of a run and its `data.json` ("source" and "hashes").
+    """Return the recipe of a training and its `data.json`; see `read_run_of`."""
+    return read_run_of(run, Recipe)
+
+
+def read_run_of(run: Path, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
+    """Return the recipe of a run, of that kind, and its `data.json` ("source" and "hashes").
 
     Raises:
         BadInput: the folder is not that of a run.
     """
     saved = run / "recipe.toml"
     try:
-        recipe = Recipe.from_toml(saved.read_text(encoding="utf-8"), str(saved))
+        recipe = kind.from_toml(saved.read_text(encoding="utf-8"), str(saved))
         data = json.loads((run / "data.json").read_text(encoding="utf-8"))
         known = {"source": dict(data["source"]), "hashes": dict(data["hashes"])}
     except BadInput:  # a ValueError too, and it says more

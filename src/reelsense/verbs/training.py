@@ -11,7 +11,7 @@ from reelsense.model.recipe import Recipe, read_recipe
 from reelsense.verbs import training_output as output
 from reelsense.verbs.interruption import Interrupted, how_to_go_on, interruptible
 from reelsense.verbs.options import (
-    VALUES,
+    RecipeCommand,
     bundle_path,
     data_options,
     machine_options,
@@ -27,15 +27,8 @@ if TYPE_CHECKING:
     from reelsense.training.start import Start
 
 
-class _Train(click.Command):
-    """A verb whose help lists the values of a recipe by themselves."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        of_recipe = {field.name for field in VALUES}
-        for title, wanted in (("Options", False), ("Values of the recipe", True)):
-            chosen = [p for p in self.get_params(ctx) if (p.name in of_recipe) == wanted]
-            with formatter.section(title):
-                formatter.write_dl([row for p in chosen if (row := p.get_help_record(ctx))])
+class _Train(RecipeCommand):
+    recipe = Recipe
 
 
 @click.command(cls=_Train)
@@ -48,7 +41,7 @@ class _Train(click.Command):
 @click.option("--resume", is_flag=True, help="Go on with the run in that folder.")
 @data_options
 @machine_options
-@recipe_options
+@recipe_options(Recipe)
 def train(
     recipe: str | None,
     bundle: str | None,
@@ -104,7 +97,7 @@ def train(
     hashes = prepared.hashes()
     checkpoint.open_run(run, plan, source, hashes, resume)  # from here on the input is good
     prepared.tokenizer.save(run / "tokenizer.json")
-    write_environment(run, plan, machine, hashes)
+    write_environment(run, plan.seed, machine, hashes)
     click.echo(output.what_it_trains_on(usual, plan, prepared, machine))
     if start is not None:
         _note_the_start(run, f"--from {bundle}", start, prepared)

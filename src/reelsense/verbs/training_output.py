@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reelsense.model.recipe import Recipe, differences, flag
+from reelsense.model.recipe import Recipe
+from reelsense.model.settings import differences, flag
 
 if TYPE_CHECKING:
     from reelsense.training.loop import EpochEnd, Step

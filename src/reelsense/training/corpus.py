@@ -1,0 +1,110 @@
+"""From reviews to the running text that a language model learns from. No label is looked at.
+
+The films held out of the training that follows are held out here: text and words of the validation
+and test parts are in no vocabulary and no stretch, whether they stand in the labelled reviews or,
+as copies, in the unlabelled ones.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reelsense.errors import BadInput
+from reelsense.model.pretraining import Pretraining
+from reelsense.text.reviews import Reviews
+from reelsense.text.splits import normalised, split
+from reelsense.text.tokenizer import Tokenizer
+from reelsense.text.words import count_words
+from reelsense.training.batches import Ids
+from reelsense.training.prepare import words_of_films
+from reelsense.vectors.glove import WordVectors, load_vectors
+
+END = 0  # the number of padding, which no text holds, stands between two reviews
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Texts as word numbers, one array a review, and the words with their vectors and counts."""
+
+    tokenizer: Tokenizer
+    vectors: WordVectors
+    counts: NDArray[np.int64]  # (V,), of each word in `training`; of END the reviews
+    training: tuple[Ids, ...]
+    validation: tuple[Ids, ...]
+    sources: dict[str, str]  # what was read -> SHA-256
+
+    def tokens(self) -> int:
+        """Return the number of tokens of an epoch, the ends of reviews counted."""
+        return int(self.counts.sum())
+
+
+def read_corpus(recipe: Pretraining, labelled: Reviews, unlabelled: Sequence[Reviews]) -> Corpus:
+    """Return the text of the labelled reviews' training part and of all unlabelled reviews.
+
+    Each text once, whatever stands in the held-out parts left out.
+
+    Raises:
+        BadInput: too few reviews to split, no word left, or vectors that do not fit.
+    """
+    parts = split(labelled, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
+    taken = {normalised(labelled.texts[row]) for row in (*parts.validation, *parts.test)}
+    texts: list[str] = []
+    films: list[int] = []
+    for reviews, rows in (
+        (labelled, parts.train.tolist()),
+        *((other, range(len(other))) for other in unlabelled),
+    ):
+        for row in rows:
+            if (key := normalised(reviews.texts[row])) not in taken:
+                taken.add(key)
+                texts.append(reviews.texts[row])
+                films.append(int(reviews.films[row]))
+    tokenizer = Tokenizer.from_counts(count_words(texts), min_count=recipe.min_count)
+    training = [tokenizer.encode(text) for text in texts]
+    tokenizer, training = words_of_films(
+        tokenizer, training, np.array(films), recipe.min_films, recipe.max_words or None
+    )
+    size = len(tokenizer.vocabulary)
+    if size == 2:  # padding and unknown
+        raise BadInput(
+            f"{labelled.source}: no word is left to learn; lower --min-count {recipe.min_count} "
+            f"and --min-films {recipe.min_films}, or bring more reviews"
+        )
+    vectors = load_vectors(recipe.embedding, tokenizer.vocabulary)
+    if vectors.matrix.shape[1] > recipe.dimensions:
+        raise BadInput(
+            f"--dimensions {recipe.dimensions}: {recipe.embedding} has "
+            f"{vectors.matrix.shape[1]}; give at least as many"
+        )
+    counts = np.bincount(np.concatenate(training), minlength=size)
+    counts[END] = len(training)
+    return Corpus(
+        tokenizer,
+        vectors,
+        counts,
+        tuple(training),
+        tuple(tokenizer.encode(labelled.texts[row]) for row in parts.validation),
+        {"reviews": labelled.sha256, **{f"unlabelled {place}": reviews.sha256
+                                        for place, reviews in enumerate(unlabelled, 1)}},
+    )  # fmt: skip
+
+
+def streams(
+    training: Sequence[Ids], rows: int, order: np.random.Generator, backwards: bool
+) -> NDArray[np.int32]:
+    """Return all reviews as `rows` stretches of running text: (rows, tokens of each).
+
+    The reviews come in an order of their own, END before the first and after each. Read backwards
+    it is the same text from its last word to its first. A rest shorter than a row is left out.
+    """
+    between = np.array([END], np.int32)
+    pieces = [between]
+    for place in order.permutation(len(training)):
+        pieces += [training[place], between]
+    text = np.concatenate(pieces)
+    if backwards:
+        text = text[::-1]
+    each = len(text) // rows
+    return np.ascontiguousarray(text[: each * rows].reshape(rows, each))

@@ -1,0 +1,422 @@
+"""Pre-training: language models in both directions on reviews, whose labels nobody looks at.
+
+Dai & Le 2015, "Semi-supervised Sequence Learning": an LSTM that has learned which word comes next
+begins the classification with everything that it had to know for that. Each direction learns from
+the same text, one from its first word to its last, the other from its last to its first, with the
+state carried from one window to the next (truncated backpropagation through time).
+
+`pretrain` yields after every step, as `loop.train` does, and may be closed and resumed likewise.
+"""
+
+import math
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reelsense.errors import Failure
+from reelsense.evaluation.epoch_plots import draw_perplexity
+from reelsense.model.language_model import LanguageModel, State
+from reelsense.model.pretraining import Pretraining
+from reelsense.training.checkpoint import (
+    Position,
+    Tensors,
+    clear_checkpoints,
+    load_state,
+    read_history,
+    save_state,
+    save_tensors,
+    weights_hash,
+    write_history,
+)
+from reelsense.training.corpus import END, Corpus, streams
+from reelsense.training.machine import Machine
+from reelsense.training.perplexity import perplexity, sampled_loss
+
+BETAS: Final = (0.9, 0.99)  # see `loop.BETAS`
+WARM_UP: Final = 0.02  # share of the run in which the rate rises
+FRESH: Final = 0.05  # share of the rows that begin a window as if a review began there
+# Negatives are drawn as often as their count to this power (Mikolov et al. 2013).
+FLATTENED: Final = 0.75
+SAVE_SECONDS: Final = 300  # so much work a kill -9 costs
+LEARNED_SPREAD: Final = 0.1  # of the dimensions that GloVe does not have, when they begin
+DIRECTIONS: Final = ("forward", "backward")
+
+
+@dataclass(frozen=True)
+class PretrainingStep:
+    """Progress after a step; the loss is that of the sampled softmax, in nats a token."""
+
+    epoch: int
+    loss: float
+    reviews_per_second: float
+    share_done: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A line of `history.jsonl`: the perplexity of held-out reviews after so many epochs."""
+
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """What a step reads: `ids` (2, B, T + 1) numbers into the `words` (U,) of the step.
+
+    The last of the T + 1 tokens is only predicted. The first `negatives` words are the negatives;
+    `log_expected` (U,) is the log of the chance of each word to be among them.
+    """
+
+    ids: Tensor
+    words: Tensor
+    negatives: int
+    log_expected: Tensor
+
+
+def build_language_model(recipe: Pretraining, corpus: Corpus) -> LanguageModel:
+    """Return the language model with its first weights, the same for the same seed.
+
+    The first dimensions of a word are its vector, the others begin near zero; a word without a
+    vector begins at random. A word's bias is the log of its share of the text.
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    size, known = corpus.vectors.matrix.shape
+    network = LanguageModel(size, recipe.dimensions, recipe.hidden, recipe.dropout)
+    found = corpus.vectors.found
+    spread = float(corpus.vectors.matrix[found].std()) if found.any() else LEARNED_SPREAD
+    with torch.no_grad():
+        table = network.embedding.weight.normal_(0.0, LEARNED_SPREAD, generator=generator)
+        table[:, :known].normal_(0.0, spread, generator=generator)
+        table[torch.from_numpy(found), :known] = torch.from_numpy(corpus.vectors.matrix[found])
+        table[END] = 0.0
+        share = torch.from_numpy((corpus.counts + 1) / (corpus.tokens() + size)).log()
+        for backwards in (False, True):
+            lstm, head = network.direction(backwards)
+            for name, weight in lstm.named_parameters():
+                _initialise(name, weight, generator)
+            torch.nn.init.xavier_uniform_(head.project.weight, generator=generator)
+            head.bias.copy_(share)
+    return network
+
+
+def pretrain(
+    recipe: Pretraining, network: LanguageModel, corpus: Corpus, run: Path, machine: Machine
+) -> Generator[PretrainingStep | Measured]:
+    """Train the language model, from where the run folder says.
+
+    Raises:
+        Failure: the loss is not a number, or the folder cannot be written.
+    """
+    network.to(machine.device)
+    weights: Tensors = dict(network.named_parameters())
+    optimizer = torch.optim.Adam(weights.values(), lr=recipe.learning_rate, betas=BETAS, fused=True)
+    # One core a direction, and then more rows: the two directions never have to meet.
+    shards = 1 if machine.device.type == "cuda" else max(1, machine.threads // 2)
+    position = Position(shards=min(shards, recipe.rows))
+    states = [network.zero_state(recipe.rows) for _ in DIRECTIONS]
+    if (saved := load_state(run)) is not None:
+        position = saved[1]
+        _restore(saved[0], weights, optimizer, states)
+    history = [row for row in read_history(run) if row["step"] <= position.steps_done]
+    chances = _chances(corpus.counts)
+
+    with machine.workers() as workers:
+        while position.epoch <= recipe.epochs:
+            texts = [_text(recipe, corpus, position.epoch, turned) for turned in (False, True)]
+            steps = _steps(recipe, texts[0])
+            measured_at = {steps * k // recipe.measure for k in range(1, recipe.measure + 1)}
+            saved_at = time.monotonic()
+            if position.step == 0:
+                states = [network.zero_state(recipe.rows) for _ in DIRECTIONS]
+            while position.step < steps:
+                started = time.perf_counter()
+                done = (position.epoch - 1 + position.step / steps) / recipe.epochs
+                optimizer.param_groups[0]["lr"] = learning_rate(recipe, done)
+                window = _window(recipe, texts, position, chances)
+                losses, states = _set_gradients(
+                    network, weights, window, states, recipe, position, machine, workers
+                )
+                norm = float(torch.nn.utils.clip_grad_norm_(weights.values(), recipe.clip))
+                if not (math.isfinite(sum(losses)) and math.isfinite(norm)):
+                    raise Failure(_not_a_number(recipe, position))
+                optimizer.step()
+                position = _advance(position, sum(losses) / 2, recipe, started)
+                if position.step in measured_at:
+                    history.append(
+                        _record(recipe, network, corpus, position, steps, machine, workers)
+                    )
+                    write_history(run, history)
+                    yield Measured(history[-1])
+                try:
+                    yield _progress(recipe, corpus, position, steps)
+                except GeneratorExit:
+                    save_state(run, _tensors(weights, optimizer, states), position)
+                    raise
+                if time.monotonic() - saved_at > SAVE_SECONDS:
+                    save_state(run, _tensors(weights, optimizer, states), position)
+                    saved_at = time.monotonic()
+            position = Position(position.epoch + 1, 0, position.steps_done, shards=position.shards)
+            save_state(run, _tensors(weights, optimizer, states), position)
+
+
+def learning_rate(recipe: Pretraining, done: float) -> float:
+    """Return the rate when a share `done` of the run is over: up, level, and down in a line."""
+    cooling = (1 - done) / recipe.cooling if recipe.cooling else 1.0
+    return recipe.learning_rate * max(0.01, min(1.0, done / WARM_UP, cooling))
+
+
+def _initialise(name: str, weight: Tensor, generator: torch.Generator) -> None:
+    """Set a weight of an LSTM: orthogonal recurrences, Xavier inputs, forget bias 1."""
+    if "bias" in name:
+        weight.zero_()
+        if "bias_ih" in name:
+            weight.chunk(4)[1].fill_(1.0)
+        return
+    set_gate = torch.nn.init.orthogonal_ if "weight_hh" in name else torch.nn.init.xavier_uniform_
+    for gate in weight.chunk(4):
+        set_gate(gate, generator=generator)
+
+
+def _text(recipe: Pretraining, corpus: Corpus, epoch: int, backwards: bool) -> NDArray[np.int32]:
+    """Return the text of an epoch in a direction, (rows, tokens)."""
+    order = np.random.default_rng([recipe.seed, epoch])
+    return streams(corpus.training, recipe.rows, order, backwards)
+
+
+def _steps(recipe: Pretraining, text: NDArray[np.int32]) -> int:
+    """Return the steps of an epoch; a text shorter than a window has none."""
+    steps = int((text.shape[1] - 1) // recipe.window)
+    if not steps:
+        raise Failure(
+            f"{text.size:,} tokens are too few for {recipe.rows} rows of {recipe.window}; "
+            "lower --rows or --window, or bring more reviews"
+        )
+    return steps
+
+
+def _chances(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the chance of each word to be drawn as a negative, (V,)."""
+    flattened = np.asarray(counts, np.float64) ** FLATTENED
+    return np.asarray(flattened / flattened.sum())
+
+
+def _window(
+    recipe: Pretraining,
+    texts: list[NDArray[np.int32]],
+    position: Position,
+    chances: NDArray[np.float64],
+) -> _Window:
+    """Return the tokens of a step and its negatives, with the words that occur in either.
+
+    The table has tens of thousands of rows and a step uses some three thousand of them: gradients
+    are made for those alone.
+    """
+    first = position.step * recipe.window
+    ids = np.stack([text[:, first : first + recipe.window + 1] for text in texts])
+    dice = np.random.default_rng([recipe.seed, position.epoch, position.step])
+    drawn = np.searchsorted(chances.cumsum(), dice.random(recipe.negatives))
+    negatives = np.unique(np.minimum(drawn, len(chances) - 1))
+    others = np.setdiff1d(ids, negatives)
+    words = np.concatenate([negatives, others]).astype(np.int64)
+    place = np.zeros(len(chances), np.int64)
+    place[words] = np.arange(len(words))
+    # The chance to be drawn at least once; a word that is never drawn is never compared by it.
+    drawn_once = -np.expm1(recipe.negatives * np.log1p(-np.minimum(chances[words], 1 - 1e-12)))
+    return _Window(
+        torch.from_numpy(place[ids]),
+        torch.from_numpy(words),
+        len(negatives),
+        torch.from_numpy(np.log(np.maximum(drawn_once, 1e-12))).float(),
+    )
+
+
+def _set_gradients(
+    network: LanguageModel,
+    weights: Tensors,
+    window: _Window,
+    states: list[State],
+    recipe: Pretraining,
+    position: Position,
+    machine: Machine,
+    workers: ThreadPoolExecutor,
+) -> tuple[list[float], list[State]]:
+    """Set the gradients of the sum of both directions' mean losses; return those and the states.
+
+    A worker takes some rows of one direction there and back; sums are taken in a fixed order.
+    """
+    words = window.words.to(machine.device)
+    table = network.embedding.weight.detach()[words]
+    expected = window.log_expected.to(machine.device)
+    parts = torch.arange(recipe.rows).tensor_split(position.shards)
+    jobs = [(turned, rows) for turned in (False, True) for rows in parts]
+
+    def backward(job: int) -> tuple[list[Tensor], float, State]:
+        backwards, rows = jobs[job]
+        chance = np.random.SeedSequence([recipe.seed, position.epoch, position.step, job])
+        noise = torch.Generator(machine.device).manual_seed(int(chance.generate_state(1)[0]))
+        ids = window.ids[int(backwards), rows].to(machine.device)
+        lstm, head = network.direction(backwards)
+        used = [table.clone().requires_grad_(), head.bias.detach()[words].requires_grad_()]
+        own = [*lstm.parameters(), head.project.weight]
+        state = _refreshed(states[backwards], rows, noise)
+        with torch.autocast(machine.device.type, torch.bfloat16, enabled=machine.bf16):
+            predicted, after = network.read(backwards, used[0][ids[:, :-1]], state, noise)
+            loss = sampled_loss(
+                predicted.flatten(0, 1), used[0], used[1] - expected, ids[:, 1:].flatten(),
+                window.negatives,
+            ) / (recipe.rows * recipe.window)  # fmt: skip
+        gradients = torch.autograd.grad(loss, [*used, *own])
+        after = (after[0].detach().float(), after[1].detach().float())
+        return list(gradients), float(loss.detach()), after
+
+    results = list(workers.map(backward, range(len(jobs))))
+    for weight in weights.values():
+        weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad.zero_()
+    of_table = torch.zeros_like(table)
+    losses, after = [0.0, 0.0], []
+    for (backwards, _), (gradients, loss, state) in zip(jobs, results, strict=True):
+        lstm, head = network.direction(backwards)
+        of_table += gradients[0]
+        _grad(head.bias).index_add_(0, words, gradients[1])
+        for weight, gradient in zip(
+            (*lstm.parameters(), head.project.weight), gradients[2:], strict=True
+        ):
+            _grad(weight).add_(gradient)
+        losses[backwards] += loss
+        after.append(state)
+    of_table[words == END] = 0.0
+    _grad(network.embedding.weight).index_copy_(0, words, of_table)
+    shards = position.shards
+    joined = [
+        (torch.cat([h for h, _ in group], dim=1), torch.cat([c for _, c in group], dim=1))
+        for group in (after[:shards], after[shards:])
+    ]
+    return losses, joined
+
+
+def _grad(weight: Tensor) -> Tensor:
+    """Return the gradient of a weight, which has been set."""
+    assert weight.grad is not None
+    return weight.grad
+
+
+def _refreshed(state: State, rows: Tensor, noise: torch.Generator) -> State:
+    """Return the state of some rows, a few of them set to the state at the beginning of a text.
+
+    A classifier begins every review there, and running text comes by it once in an epoch.
+    """
+    device = state[0].device
+    goes_on = torch.empty(1, len(rows), 1, device=device).bernoulli_(1 - FRESH, generator=noise)
+    rows = rows.to(device)
+    return state[0][:, rows] * goes_on, state[1][:, rows] * goes_on
+
+
+def _tensors(weights: Tensors, optimizer: torch.optim.Adam, states: list[State]) -> Tensors:
+    """Return everything that a run needs to go on, by names of their own, for saving."""
+    kept = {f"weights.{name}": weight for name, weight in weights.items()}
+    for name, weight in weights.items():
+        for key, value in optimizer.state[weight].items():
+            kept[f"adam.{key}.{name}"] = value
+    for direction, (hidden, cell) in zip(DIRECTIONS, states, strict=True):
+        kept |= {f"state.{direction}.hidden": hidden, f"state.{direction}.cell": cell}
+    return kept
+
+
+def _restore(
+    saved: Tensors, weights: Tensors, optimizer: torch.optim.Adam, states: list[State]
+) -> None:
+    """Put back what `_tensors` returned."""
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(saved[f"weights.{name}"])
+            optimizer.state[weight] = {
+                key: saved[f"adam.{key}.{name}"].to(weight.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+        for direction, (hidden, cell) in zip(DIRECTIONS, states, strict=True):
+            hidden.copy_(saved[f"state.{direction}.hidden"])
+            cell.copy_(saved[f"state.{direction}.cell"])
+
+
+def _record(
+    recipe: Pretraining,
+    network: LanguageModel,
+    corpus: Corpus,
+    position: Position,
+    steps: int,
+    machine: Machine,
+    workers: ThreadPoolExecutor,
+) -> dict[str, Any]:
+    """Measure the perplexity of held-out reviews; return the line of `history.jsonl`."""
+    values = perplexity(network, corpus.validation, recipe.seed, machine, workers)
+    return {
+        "step": position.steps_done,
+        "epochs": position.epoch - 1 + position.step / steps,
+        "batch_loss": position.loss / position.step,
+        "learning_rate": learning_rate(
+            recipe, (position.epoch - 1 + position.step / steps) / recipe.epochs
+        ),
+        "seconds": position.epoch_seconds,
+        "tokens_per_second": position.seen / position.epoch_seconds,
+        "perplexity": dict(zip(DIRECTIONS, values, strict=True)),
+    }
+
+
+def _not_a_number(recipe: Pretraining, position: Position) -> str:
+    return (
+        f"the loss or its gradient is not a number in epoch {position.epoch}, step "
+        f"{position.step + 1}; try a lower --learning-rate than {recipe.learning_rate:g}, "
+        "a lower --clip or --precision fp32"
+    )
+
+
+def _advance(position: Position, loss: float, recipe: Pretraining, started: float) -> Position:
+    """Return the position after one more step."""
+    return position.changed(
+        step=position.step + 1,
+        steps_done=position.steps_done + 1,
+        loss=position.loss + loss,
+        seen=position.seen + recipe.rows * recipe.window,
+        epoch_seconds=position.epoch_seconds + time.perf_counter() - started,
+    )
+
+
+def _progress(
+    recipe: Pretraining, corpus: Corpus, position: Position, steps: int
+) -> PretrainingStep:
+    """Return what the caller may want to draw."""
+    done = (position.epoch - 1 + position.step / steps) / recipe.epochs
+    tokens_per_second = position.seen / max(1e-9, position.epoch_seconds)
+    return PretrainingStep(
+        epoch=position.epoch,
+        loss=position.loss / position.step,
+        reviews_per_second=tokens_per_second * len(corpus.training) / corpus.tokens(),
+        share_done=done,
+        seconds_left=position.epoch_seconds / position.step * steps * recipe.epochs * (1 - done),
+    )
+
+
+def finish(run: Path, network: LanguageModel) -> str:
+    """Save what a classification starts from: the table and both LSTMs; return their hash.
+
+    The heads are left out: they say words, which nobody asks a classifier for.
+    """
+    kept = {
+        name: weight
+        for name, weight in network.state_dict().items()
+        if name.startswith(("embedding.", "forward_lstm.", "backward_lstm."))
+    }
+    draw_perplexity(read_history(run), run / "perplexity.png")
+    digest = weights_hash(kept)
+    save_tensors(run / "weights.safetensors", kept, {"sha256": digest})
+    clear_checkpoints(run)
+    return digest

@@ -1,0 +1,165 @@
+"""pretrain: from reviews without labels to weights that a training starts from."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reelsense.errors import BadInput
+from reelsense.model.pretraining import Pretraining
+from reelsense.verbs.interruption import Interrupted, how_to_go_on, interruptible
+from reelsense.verbs.options import (
+    RecipeCommand,
+    data_options,
+    machine_options,
+    need_folder,
+    read,
+    recipe_options,
+    source_of,
+)
+
+if TYPE_CHECKING:
+    from reelsense.text.reviews import Reviews
+    from reelsense.training.pretrain import Measured, PretrainingStep
+
+
+class _Pretrain(RecipeCommand):
+    recipe = Pretraining
+
+
+@click.command(cls=_Pretrain)
+@click.option("--unlabelled", multiple=True, metavar="SOURCE",
+              help="More reviews to read: a file, or an aclImdb folder or .tar.gz, of which the "
+                   "unlabelled part is read; may come several times.")  # fmt: skip
+@click.option("--recipe", metavar="FILE", help="A TOML file of values.")
+@click.option("--run", "run_name", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where the run goes; runs/NAME by default.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with the run in that folder.")
+@data_options
+@machine_options
+@recipe_options(Pretraining)
+def pretrain(
+    unlabelled: tuple[str, ...],
+    recipe: str | None,
+    run_name: Path | None,
+    resume: bool,
+    data: str | None,
+    text_column: str | None,
+    label_column: str | None,
+    labels: str | None,
+    device: str,
+    threads: int | None,
+    **changes: Any,
+) -> None:
+    """Learn the language of reviews, forwards and backwards, without their labels.
+
+    The words of the labelled reviews of --data are read too, but for those that a training with the
+    same --validation, --test and --split-seed holds out. `reelsense train --from FOLDER` starts
+    from the weights. Ctrl-C saves the run; the same command with --resume goes on.
+    """
+    plan = _plan(recipe, {key: value for key, value in changes.items() if value is not None})
+    run = run_name or Path("runs") / plan.name
+    source = source_of(data, text_column, label_column, labels)
+    need_folder(run)
+
+    from reelsense.training import checkpoint
+
+    there = checkpoint.check_run(run, plan, resume)
+    if there and (run / "weights.safetensors").exists():
+        click.echo(f"{run} has finished already: {run / 'weights.safetensors'}")
+        return
+    labelled, more = read(source), [_read_unlabelled(path) for path in unlabelled]
+
+    from reelsense.training.corpus import read_corpus
+    from reelsense.training.machine import find_machine
+    from reelsense.training.measure import write_environment
+    from reelsense.training.pretrain import build_language_model, finish
+    from reelsense.training.pretrain import pretrain as steps
+
+    machine = find_machine(device, threads, plan.precision)
+    corpus = read_corpus(plan, labelled, more)
+    network = build_language_model(plan, corpus)
+    checkpoint.open_run(run, plan, source | {"unlabelled": unlabelled}, corpus.sources, resume)
+    corpus.tokenizer.save(run / "tokenizer.json")
+    write_environment(run, plan.seed, machine, corpus.sources)
+    click.echo(
+        f"Reviews   {len(corpus.training):,} to learn from, {corpus.tokens():,} tokens; "
+        f"{len(corpus.validation):,} for the perplexity\n"
+        f"Words     {len(corpus.tokenizer.vocabulary) - 2:,}; {corpus.vectors.found.mean():.1%} "
+        f"of them have a vector\n"
+        f"Vectors   {corpus.vectors.source}\n"
+        f"Machine   {machine}"
+    )
+    with interruptible() as interrupted:
+        _draw_progress(steps(plan, network, corpus, run, machine), plan, interrupted)
+    try:
+        digest = finish(run, network)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {how_to_go_on()}") from None
+    click.echo(f"\nWeights   {run / 'weights.safetensors'}  sha256 {digest}")
+    click.echo(f"Perplexity {run / 'perplexity.png'}")
+    click.echo(f"Go on     reelsense train --from {run} --recipe accurate")
+
+
+def _plan(recipe: str | None, changes: dict[str, Any]) -> Pretraining:
+    """Return the recipe of the file, or the usual one, with the changes."""
+    if recipe is None:
+        return Pretraining(**changes)
+    try:
+        text = Path(recipe).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise BadInput(f"--recipe {recipe}: no such file, or not a TOML file") from None
+    return Pretraining.from_toml(text, recipe).changed(**changes)
+
+
+def _read_unlabelled(source: str) -> "Reviews":
+    """Read reviews without looking at a label."""
+    from reelsense.text.reviews import read_reviews
+
+    return read_reviews(source, labelled=False, parts=("unsup",))
+
+
+def _draw_progress(
+    running: "Generator[PretrainingStep | Measured]",
+    plan: Pretraining,
+    interrupted: Callable[[], bool],
+) -> None:
+    """Show the steps as they come: a bar on a terminal, plain lines elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from reelsense.training.pretrain import Measured
+
+    terminal = sys.stdout.isatty()
+    console = Console(highlight=False, markup=False, force_terminal=terminal)
+    columns = (BarColumn(bar_width=None), TextColumn("{task.fields[now]}"))
+    bar = Progress(*columns, console=console, transient=True, expand=True, disable=not terminal)
+    task = bar.add_task("", total=1.0, now="")
+    last_line = time.monotonic()
+    click.echo("\n         perplexity of held-out reviews\n  epochs   forwards  backwards")
+    with bar, contextlib.closing(running):
+        for event in running:
+            if isinstance(event, Measured):
+                record = event.record
+                values = record["perplexity"]
+                line = (
+                    f"  {record['epochs']:6.2f}  {values['forward']:9.2f}  "
+                    f"{values['backward']:9.2f}"
+                )
+                console.print(line, soft_wrap=True) if terminal else click.echo(line)
+            else:
+                left = int(event.seconds_left)
+                now = (
+                    f"epoch {event.epoch}/{plan.epochs}  loss {event.loss:.3f}  "
+                    f"{event.reviews_per_second:,.0f} reviews/s  {left // 60}:{left % 60:02d} left"
+                )
+                bar.update(task, completed=event.share_done, now=now)
+                if not terminal and time.monotonic() - last_line > 10:
+                    last_line = time.monotonic()
+                    click.echo(f"  {event.share_done:5.0%}  {now}")
+            if interrupted():
+                break
