@@ -87,7 +87,7 @@ def start(run, recipe=TOY, threads=2, training=TRAINING, validation=VALIDATION, 
 
 
 def steps_of(recipe=TOY, training=TRAINING):
-    return len(loop._plan_epoch(recipe, training, 1)[1])
+    return len(loop._plan_epoch(recipe, training, (), 1)[1])
 
 
 def hashes(run, epochs=TOY.epochs):

@@ -43,7 +43,12 @@ class BiLSTM(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """Return the logits (B,) of P(positive) for ids (B, T) and lengths (B,)."""
-        vectors = self.embed(ids, noise)
+        return self.classify(self.embed(ids, noise), lengths, noise)
+
+    def classify(
+        self, vectors: Tensor, lengths: Tensor, noise: torch.Generator | None = None
+    ) -> Tensor:
+        """Return the logits (B,) of reviews given as their word vectors (B, T, D)."""
         states = self.encode(vectors, lengths, noise)
         return self.score(self.pool(states, lengths), noise)
 

@@ -1,6 +1,7 @@
 """Every number of the pre-training of a language model; see `training.pretrain`."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reelsense.model.settings import Settings, setting
 
@@ -14,6 +15,8 @@ class Pretraining(Settings):
     Raises:
         BadInput: a value out of its range; names the flag.
     """
+
+    shown_by: ClassVar[str] = "reelsense pretrain --help"
 
     name: str = setting("pretrain", "what the recipe is called")
     about: str = setting("", "what the recipe is for, in a line")

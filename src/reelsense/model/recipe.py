@@ -65,11 +65,24 @@ class Recipe(Settings):
     batch_reviews: int = setting(64, "most reviews in a batch", low=1)
     batch_tokens: int = setting(16384, "most tokens in a batch, padding counted", low=1)
     learning_rate: float = setting(3e-3, "peak learning rate of Adam", low=1e-8, high=10)
+    encoder_rate: float = setting(1.0, "rate of the LSTM, as a share of the learning rate", high=1)
+    embedding_rate: float = setting(1.0, "rate of the word vectors, likewise", high=1)
     schedule: str = setting(
         "one-cycle", "learning rate over the run", choices=("constant", "one-cycle")
     )
     clip: float = setting(1.0, "largest norm of a gradient", low=1e-6)
     average: float = setting(0.998, "decay of the averaged weights (0: use the last)", high=0.99999)
+    adversarial: float = setting(
+        0.0, "size of adversarial noise on a review's vectors, in their spread (0: none)"
+    )
+    virtual: float = setting(0.0, "the same on reviews without a label (0: none)")
+    entropy: float = setting(0.0, "weight of the entropy of answers to reviews without a label")
+    unlabelled_share: float = setting(
+        0.0, "reviews without a label in an epoch, for each one with a label"
+    )
+    sentence_share: float = setting(
+        0.0, "stretches of one to three sentences in an epoch, for each review"
+    )
     patience: int = setting(
         0, "stop after so many epochs without a lower validation loss (0: never)"
     )

@@ -9,7 +9,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from reelsense.errors import BadInput
 
@@ -34,6 +34,8 @@ class Settings:
     Raises:
         BadInput: a value of another kind than the default or out of its range; names the flag.
     """
+
+    shown_by: ClassVar[str] = "reelsense recipes default"  # the command that shows the keys
 
     def __post_init__(self) -> None:
         for known in fields(self):
@@ -72,9 +74,7 @@ class Settings:
         known = {known.name for known in fields(cls)}
         for key in values:
             if key not in known:
-                raise BadInput(
-                    f"{source}: unknown key {key!r}; `reelsense recipes default` shows the keys"
-                )
+                raise BadInput(f"{source}: unknown key {key!r}; `{cls.shown_by}` shows the keys")
         try:
             return cls(**values)
         except BadInput as error:

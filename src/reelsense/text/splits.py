@@ -100,6 +100,16 @@ def normalised(text: str) -> str:
     return " ".join(_BREAK.sub(" ", text.lower()).split())
 
 
+def rows_of_new_texts(reviews: Reviews, taken: set[str]) -> list[int]:
+    """Return the rows whose text (see `normalised`) is not among `taken`, and take these too."""
+    rows = []
+    for row, text in enumerate(reviews.texts):
+        if (key := normalised(text)) not in taken:
+            taken.add(key)
+            rows.append(row)
+    return rows
+
+
 def leaks(reviews: Reviews, split: Split) -> dict[str, Any]:
     """Count what two parts have in common; after `split` every count across parts is 0.
 

@@ -3,7 +3,7 @@
 Knows no network and no text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,17 +12,49 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Ids = NDArray[np.int32]
+Labels = NDArray[np.int8] | NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Encoded reviews: token ids (one array a review) and labels, 1 positive and 0 negative."""
+    """Encoded reviews: token ids (one array a review) and labels.
+
+    1 positive, 0 negative, between them a teacher's probability, -1 none.
+    """
 
     ids: Sequence[Ids]
-    labels: NDArray[np.int8]
+    labels: Labels
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def take(self, rows: NDArray[np.int64]) -> "Examples":
+        """Return some of them, in that order."""
+        return Examples([self.ids[row] for row in rows], self.labels[rows])
+
+    def with_more(self, others: "Iterable[Examples]") -> "Examples":
+        """Return these and others as one."""
+        parts = [self, *others]
+        labels = np.concatenate([part.labels for part in parts]).astype(np.float32)
+        return Examples([ids for part in parts for ids in part.ids], labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Examples of which every epoch takes the next `an_epoch`, in a shuffled order."""
+
+    examples: Examples
+    an_epoch: int
+
+    def draw(self, seed: int, epoch: int) -> Examples:
+        """Return those of an epoch (from 1): all have had their turn before one comes again."""
+        first = (epoch - 1) * self.an_epoch
+        rows = np.empty(0, np.int64)
+        while len(rows) < self.an_epoch:
+            turn, place = divmod(first + len(rows), len(self.examples))
+            shuffled = np.random.default_rng([seed, turn]).permutation(len(self.examples))
+            rows = np.concatenate([rows, shuffled[place : place + self.an_epoch - len(rows)]])
+        return self.examples.take(rows)
 
 
 @dataclass(frozen=True, eq=False)

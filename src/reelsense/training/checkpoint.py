@@ -32,8 +32,9 @@ STARTING_WEIGHTS = "starting weights"  # the name of their hash in the data.json
 class Position:
     """The place of a run: everything that is not a tensor and not in the recipe.
 
-    `step` counts the finished steps of the unfinished epoch `epoch` (from 1); `loss`, `correct`,
-    `seen` and `epoch_seconds` are sums over them. `steps_done` counts the steps of all epochs.
+    `step` counts the finished steps of the unfinished epoch `epoch` (from 1); `seen` and
+    `epoch_seconds` are sums over them, `loss` and `correct` over their `labelled` rows.
+    `steps_done` counts the steps of all epochs.
     """
 
     epoch: int = 1
@@ -41,6 +42,7 @@ class Position:
     steps_done: int = 0
     loss: float = 0.0
     correct: int = 0
+    labelled: int = 0
     seen: int = 0
     epoch_seconds: float = 0.0
     shards: int = 1

@@ -5,6 +5,7 @@ and test parts are in no vocabulary and no stretch, whether they stand in the la
 as copies, in the unlabelled ones.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from reelsense.errors import BadInput
 from reelsense.model.pretraining import Pretraining
 from reelsense.text.reviews import Reviews
-from reelsense.text.splits import normalised, split
+from reelsense.text.splits import normalised, rows_of_new_texts, split
 from reelsense.text.tokenizer import Tokenizer
 from reelsense.text.words import count_words
 from reelsense.training.batches import Ids
@@ -33,7 +34,7 @@ class Corpus:
     counts: NDArray[np.int64]  # (V,), of each word in `training`; of END the reviews
     training: tuple[Ids, ...]
     validation: tuple[Ids, ...]
-    sources: dict[str, str]  # what was read -> SHA-256
+    sources: dict[str, str]  # what was read -> SHA-256, of several sources one after another
 
     def tokens(self) -> int:
         """Return the number of tokens of an epoch, the ends of reviews counted."""
@@ -43,24 +44,23 @@ class Corpus:
 def read_corpus(recipe: Pretraining, labelled: Reviews, unlabelled: Sequence[Reviews]) -> Corpus:
     """Return the text of the labelled reviews' training part and of all unlabelled reviews.
 
-    Each text once, whatever stands in the held-out parts left out.
+    Each text once, whatever stands in the held-out parts left out, and in the source's own test
+    part also where the recipe asks for none.
 
     Raises:
-        BadInput: too few reviews to split, no word left, or vectors that do not fit.
+        BadInput: too few reviews to split or to read, no word left, or vectors that do not fit.
     """
     parts = split(labelled, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
-    taken = {normalised(labelled.texts[row]) for row in (*parts.validation, *parts.test)}
+    own_test = [row for row, part in enumerate(labelled.parts) if part == "test"]
+    held_out = (*parts.validation, *parts.test, *own_test)
+    held_out = (*parts.validation.tolist(), *parts.test.tolist())
+    taken = {normalised(labelled.texts[row]) for row in held_out}
     texts: list[str] = []
     films: list[int] = []
-    for reviews, rows in (
-        (labelled, parts.train.tolist()),
-        *((other, range(len(other))) for other in unlabelled),
-    ):
-        for row in rows:
-            if (key := normalised(reviews.texts[row])) not in taken:
-                taken.add(key)
-                texts.append(reviews.texts[row])
-                films.append(int(reviews.films[row]))
+    for reviews in (labelled.take(parts.train), *unlabelled):
+        rows = rows_of_new_texts(reviews, taken)
+        texts += [reviews.texts[row] for row in rows]
+        films += reviews.films[rows].tolist()
     tokenizer = Tokenizer.from_counts(count_words(texts), min_count=recipe.min_count)
     training = [tokenizer.encode(text) for text in texts]
     tokenizer, training = words_of_films(
@@ -72,23 +72,31 @@ def read_corpus(recipe: Pretraining, labelled: Reviews, unlabelled: Sequence[Rev
             f"{labelled.source}: no word is left to learn; lower --min-count {recipe.min_count} "
             f"and --min-films {recipe.min_films}, or bring more reviews"
         )
+    counts = np.bincount(np.concatenate(training), minlength=size)
+    counts[END] = len(training)
+    if (1 + counts.sum()) // recipe.rows <= recipe.window:
+        raise BadInput(
+            f"{labelled.source}: {counts.sum():,} tokens are too few for {recipe.rows} rows of "
+            f"{recipe.window}; lower --rows or --window, or bring more reviews"
+        )
     vectors = load_vectors(recipe.embedding, tokenizer.vocabulary)
     if vectors.matrix.shape[1] > recipe.dimensions:
         raise BadInput(
             f"--dimensions {recipe.dimensions}: {recipe.embedding} has "
             f"{vectors.matrix.shape[1]}; give at least as many"
         )
-    counts = np.bincount(np.concatenate(training), minlength=size)
-    counts[END] = len(training)
     return Corpus(
         tokenizer,
         vectors,
         counts,
         tuple(training),
         tuple(tokenizer.encode(labelled.texts[row]) for row in parts.validation),
-        {"reviews": labelled.sha256, **{f"unlabelled {place}": reviews.sha256
-                                        for place, reviews in enumerate(unlabelled, 1)}},
-    )  # fmt: skip
+        {
+            "reviews": labelled.sha256,
+            "unlabelled reviews": " ".join(reviews.sha256 for reviews in unlabelled),
+            "vectors": hashlib.sha256(vectors.matrix.tobytes()).hexdigest(),
+        },
+    )
 
 
 def streams(

@@ -7,7 +7,7 @@ from (seed, epoch, step, shard), so an interrupted run ends with the weights of 
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils import clip_grad_norm_
 
 from reelsense.errors import Failure
 from reelsense.model.networks import BiLSTM
 from reelsense.model.recipe import Recipe
-from reelsense.training.batches import Batch, Examples, crop, pad, plan
+from reelsense.training.batches import Batch, Examples, Pool, crop, pad, plan
 from reelsense.training.checkpoint import (
     Position,
     Tensors,
@@ -37,6 +35,7 @@ from reelsense.training.checkpoint import (
 )
 from reelsense.training.machine import Machine
 from reelsense.training.measure import logits, loss_and_accuracy
+from reelsense.training.regularise import Gradients, gradients, sum_of
 
 WARM_UP = 0.3  # share of a one-cycle run in which the rate rises (Smith & Topin 2018)
 # A short memory of squared gradients (0.999 is usual): with it, the vector of a rare word moves a
@@ -100,11 +99,13 @@ def train(
     validation: Examples,
     run: Path,
     machine: Machine,
+    pools: Sequence[Pool] = (),
 ) -> Generator[Step | EpochEnd]:
     """Train the network, from where the run folder says, and save what each epoch ends with.
 
     Close the generator to interrupt the run between two steps; its state is then saved. Without
-    validation reviews an epoch's record has no "validation".
+    validation reviews an epoch's record has no "validation". Beside the training reviews an epoch
+    draws its share of each pool.
 
     Raises:
         Failure: the loss is not a number, or the folder cannot be written.
@@ -115,7 +116,13 @@ def train(
         weights=weights,
         average={name: weight.detach().clone() for name, weight in weights.items()},
         optimizer=torch.optim.Adam(
-            weights.values(), lr=recipe.learning_rate, betas=BETAS, fused=True
+            [
+                {"params": [weight], "share": _share(recipe, name)}
+                for name, weight in weights.items()
+            ],
+            lr=recipe.learning_rate,
+            betas=BETAS,
+            fused=True,
         ),
     )
     # A resumed run keeps the number of shards that it began with: another would round otherwise.
@@ -128,21 +135,20 @@ def train(
 
     with machine.workers() as workers:
         while position.epoch <= recipe.epochs and not _has_stalled(history, recipe):
-            examples, batches = _plan_epoch(recipe, training, position.epoch)
+            examples, batches = _plan_epoch(recipe, training, pools, position.epoch)
             for rows in batches[position.step :]:
                 started = time.perf_counter()
                 done = (position.epoch - 1 + position.step / len(batches)) / recipe.epochs
-                state.optimizer.param_groups[0]["lr"] = learning_rate(recipe, done)
+                for group in state.optimizer.param_groups:
+                    group["lr"] = group["share"] * learning_rate(recipe, done)
                 shards = pad(examples, rows).shards(position.shards)
-                loss, correct = _set_gradients(
-                    network, weights, shards, recipe.seed, position, machine, workers
-                )
+                step = _set_gradients(network, weights, shards, recipe, position, machine, workers)
                 norm = float(clip_grad_norm_(weights.values(), recipe.clip))
-                if not (math.isfinite(loss) and math.isfinite(norm)):
-                    raise Failure(_not_a_number(recipe, position, loss))
+                if not (math.isfinite(step.loss) and math.isfinite(norm)):
+                    raise Failure(_not_a_number(recipe, position, step.loss))
                 state.optimizer.step()
                 _move_average(state, recipe.average, position.steps_done)
-                position = _advance(position, loss, correct, len(rows), started)
+                position = _advance(position, step, len(rows), started)
                 try:
                     yield _progress(recipe, position, len(batches))
                 except GeneratorExit:
@@ -181,12 +187,13 @@ def learning_rate(recipe: Recipe, done: float) -> float:
 
 
 def _plan_epoch(
-    recipe: Recipe, training: Examples, epoch: int
+    recipe: Recipe, training: Examples, pools: Sequence[Pool], epoch: int
 ) -> tuple[Examples, list[NDArray[np.int64]]]:
     """Return the examples of an epoch, cropped if it is not among the last, and its batches."""
     order = np.random.default_rng([recipe.seed, epoch])
     whole = epoch > recipe.epochs - recipe.whole_epochs
-    examples = crop(training, 0 if whole else recipe.crop_tokens, order)
+    examples = training.with_more([pool.draw(recipe.seed, epoch) for pool in pools])
+    examples = crop(examples, 0 if whole else recipe.crop_tokens, order)
     lengths = [len(ids) for ids in examples.ids]
     return examples, plan(lengths, recipe.batch_reviews, recipe.batch_tokens, order)
 
@@ -194,41 +201,42 @@ def _plan_epoch(
 def _sample(training: Examples, seed: int) -> Examples:
     """Return the training reviews that the training curve is measured on."""
     rows = np.random.default_rng(seed).permutation(len(training))[:SAMPLE]
-    return Examples([training.ids[row] for row in rows], training.labels[rows])
+    return training.take(rows)
 
 
 def _set_gradients(
     network: BiLSTM,
     weights: Tensors,
     shards: list[Batch],
-    seed: int,
+    recipe: Recipe,
     position: Position,
     machine: Machine,
     workers: ThreadPoolExecutor,
-) -> tuple[float, int]:
-    """Set the weights' gradients of the batch's mean loss; return the loss and how many were right.
+) -> Gradients:
+    """Set the weights' gradients of what a batch costs, and return them.
 
     Each worker takes one shard through the network and back; the sums are taken in the shards'
     order, so the same shards give the same bits whichever worker ends first.
     """
     reviews = sum(map(len, shards))
 
-    def backward(place: int) -> tuple[tuple[Tensor, ...], float, int]:
-        chance = np.random.SeedSequence([seed, position.epoch, position.step, place])
+    def backward(place: int) -> Gradients:
+        chance = np.random.SeedSequence([recipe.seed, position.epoch, position.step, place])
         noise = torch.Generator(machine.device).manual_seed(int(chance.generate_state(1)[0]))
         batch = shards[place].to(machine.device)
-        with torch.autocast(machine.device.type, torch.bfloat16, enabled=machine.bf16):
-            scores = network(batch.ids, batch.lengths, noise)
-        loss = binary_cross_entropy_with_logits(scores, batch.labels, reduction="sum") / reviews
-        gradients = torch.autograd.grad(loss, list(weights.values()))
-        return gradients, float(loss.detach()), int(((scores > 0) == (batch.labels > 0.5)).sum())
+        return gradients(network, weights, batch, reviews, recipe, noise, machine.bf16)
 
-    results = list(workers.map(backward, range(len(shards))))
-    for weight, *parts in zip(weights.values(), *(result[0] for result in results), strict=True):
-        weight.grad = parts[0]
-        for part in parts[1:]:
-            weight.grad.add_(part)
-    return sum(result[1] for result in results), sum(result[2] for result in results)
+    whole = sum_of(list(workers.map(backward, range(len(shards)))))
+    for weight, gradient in zip(weights.values(), whole.of_weights, strict=True):
+        weight.grad = gradient
+    return whole
+
+
+def _share(recipe: Recipe, name: str) -> float:
+    """Return the learning rate of a weight as a share of the recipe's (Howard & Ruder 2018)."""
+    if name.startswith("embedding"):
+        return recipe.embedding_rate
+    return recipe.encoder_rate if "lstm" in name else 1.0
 
 
 def _move_average(state: _State, decay: float, steps: int) -> None:
@@ -251,20 +259,21 @@ def _record(recipe: Recipe, position: Position, seconds: float) -> dict[str, Any
     """Return the line of `history.jsonl` of an epoch, but for what is measured after it."""
     return {
         "epoch": position.epoch,
-        "batch_loss": position.loss / max(1, position.seen),
+        "batch_loss": position.loss / max(1, position.labelled),
         "learning_rate": learning_rate(recipe, position.epoch / recipe.epochs),
         "seconds": seconds,
         "reviews_per_second": position.seen / max(1e-9, position.epoch_seconds),
     }
 
 
-def _advance(position: Position, loss: float, correct: int, seen: int, started: float) -> Position:
-    """Return the position after one more step."""
+def _advance(position: Position, step: Gradients, seen: int, started: float) -> Position:
+    """Return the position after one more step, of so many reviews."""
     return position.changed(
         step=position.step + 1,
         steps_done=position.steps_done + 1,
-        loss=position.loss + loss * seen,
-        correct=position.correct + correct,
+        loss=position.loss + step.loss,
+        correct=position.correct + step.correct,
+        labelled=position.labelled + step.labelled,
         seen=position.seen + seen,
         epoch_seconds=position.epoch_seconds + time.perf_counter() - started,
     )
@@ -276,8 +285,8 @@ def _progress(recipe: Recipe, position: Position, steps: int) -> Step:
     pace = position.epoch_seconds / position.step  # seconds a step in this epoch
     return Step(
         epoch=position.epoch,
-        loss=position.loss / position.seen,
-        accuracy=position.correct / position.seen,
+        loss=position.loss / max(1, position.labelled),
+        accuracy=position.correct / max(1, position.labelled),
         reviews_per_second=position.seen / max(1e-9, position.epoch_seconds),
         share_done=done,
         seconds_left=pace * steps * recipe.epochs * (1 - done),

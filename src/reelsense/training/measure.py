@@ -35,7 +35,7 @@ from reelsense.text.splits import normalised, split
 from reelsense.text.tokenizer import Tokenizer
 from reelsense.text.words import tokenize
 from reelsense.training import linear
-from reelsense.training.batches import Batch, Examples, in_order
+from reelsense.training.batches import Batch, Examples, Labels, in_order
 from reelsense.training.checkpoint import (
     best_epoch,
     epoch_path,
@@ -72,7 +72,7 @@ def probabilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * scores)))  # does not overflow
 
 
-def loss_and_accuracy(scores: NDArray[np.float64], labels: NDArray[np.int8]) -> dict[str, float]:
+def loss_and_accuracy(scores: NDArray[np.float64], labels: Labels) -> dict[str, float]:
     """Return the mean cross-entropy in nats (from logits: exact however sure) and the accuracy."""
     loss = np.logaddexp(0, scores) - labels * scores
     return {"loss": float(loss.mean()), "accuracy": float(((scores >= 0) == (labels == 1)).mean())}

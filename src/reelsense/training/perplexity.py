@@ -17,6 +17,7 @@ from reelsense.training.batches import Ids
 from reelsense.training.machine import Machine
 
 SAMPLE: Final = 200  # held-out reviews that the perplexity is measured on, always the same ones
+LARGEST: Final = 700  # nats; the exponential of more is infinite
 ROWS: Final = 512  # predictions whose scores of all words are held at a time
 
 
@@ -53,8 +54,9 @@ def perplexity(
 ) -> tuple[float, float]:
     """Return the perplexity of reviews read forwards and backwards, over all words, in float32.
 
-    The exponential of the mean of -log p over the tokens and the end of each review. Of more than
-    SAMPLE reviews, so many are measured.
+    The exponential of the mean of -log p over the tokens and the end of each review; infinite where
+    that is no number that can be written. Of more than SAMPLE reviews, so many are measured; there
+    must be one.
     """
     rows = np.random.default_rng(seed).permutation(len(reviews))[:SAMPLE]
     chosen = sorted((reviews[row] for row in rows), key=len)
@@ -66,7 +68,8 @@ def perplexity(
                 batch = chosen[first : first + 32]
                 total += _nats(network, batch, backwards, machine.device)
                 tokens += sum(len(ids) + 1 for ids in batch)
-        return math.exp(total / max(tokens, 1))
+        mean = total / tokens
+        return math.exp(mean) if mean < LARGEST else math.inf
 
     forward, backward = workers.map(one, (False, True))
     return forward, backward

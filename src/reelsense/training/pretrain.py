@@ -63,7 +63,10 @@ class PretrainingStep:
 
 @dataclass(frozen=True)
 class Measured:
-    """A line of `history.jsonl`: the perplexity of held-out reviews after so many epochs."""
+    """A line of `history.jsonl`: the perplexity of held-out reviews after so many epochs.
+
+    Where no review was held out there is no "perplexity".
+    """
 
     record: dict[str, Any]
 
@@ -114,7 +117,7 @@ def pretrain(
     """Train the language model, from where the run folder says.
 
     Raises:
-        Failure: the loss is not a number, or the folder cannot be written.
+        Failure: loss or perplexity is not a number, or the folder cannot be written.
     """
     network.to(machine.device)
     weights: Tensors = dict(network.named_parameters())
@@ -132,7 +135,7 @@ def pretrain(
     with machine.workers() as workers:
         while position.epoch <= recipe.epochs:
             texts = [_text(recipe, corpus, position.epoch, turned) for turned in (False, True)]
-            steps = _steps(recipe, texts[0])
+            steps = (texts[0].shape[1] - 1) // recipe.window
             measured_at = {steps * k // recipe.measure for k in range(1, recipe.measure + 1)}
             saved_at = time.monotonic()
             if position.step == 0:
@@ -147,16 +150,17 @@ def pretrain(
                 )
                 norm = float(torch.nn.utils.clip_grad_norm_(weights.values(), recipe.clip))
                 if not (math.isfinite(sum(losses)) and math.isfinite(norm)):
-                    raise Failure(_not_a_number(recipe, position))
+                    what = "loss or its gradient"
+                    raise Failure(_not_a_number(recipe, position.epoch, position.step + 1, what))
                 optimizer.step()
                 position = _advance(position, sum(losses) / 2, recipe, started)
-                if position.step in measured_at:
-                    history.append(
-                        _record(recipe, network, corpus, position, steps, machine, workers)
-                    )
-                    write_history(run, history)
-                    yield Measured(history[-1])
                 try:
+                    if position.step in measured_at:
+                        history.append(
+                            _record(recipe, network, corpus, position, steps, machine, workers)
+                        )
+                        write_history(run, history)
+                        yield Measured(history[-1])
                     yield _progress(recipe, corpus, position, steps)
                 except GeneratorExit:
                     save_state(run, _tensors(weights, optimizer, states), position)
@@ -190,17 +194,6 @@ def _text(recipe: Pretraining, corpus: Corpus, epoch: int, backwards: bool) -> N
     """Return the text of an epoch in a direction, (rows, tokens)."""
     order = np.random.default_rng([recipe.seed, epoch])
     return streams(corpus.training, recipe.rows, order, backwards)
-
-
-def _steps(recipe: Pretraining, text: NDArray[np.int32]) -> int:
-    """Return the steps of an epoch; a text shorter than a window has none."""
-    steps = int((text.shape[1] - 1) // recipe.window)
-    if not steps:
-        raise Failure(
-            f"{text.size:,} tokens are too few for {recipe.rows} rows of {recipe.window}; "
-            "lower --rows or --window, or bring more reviews"
-        )
-    return steps
 
 
 def _chances(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -357,7 +350,12 @@ def _record(
     workers: ThreadPoolExecutor,
 ) -> dict[str, Any]:
     """Measure the perplexity of held-out reviews; return the line of `history.jsonl`."""
-    values = perplexity(network, corpus.validation, recipe.seed, machine, workers)
+    measured = {}
+    if corpus.validation:
+        values = perplexity(network, corpus.validation, recipe.seed, machine, workers)
+        if not math.isfinite(sum(values)):
+            raise Failure(_not_a_number(recipe, position.epoch, position.step, "perplexity"))
+        measured = {"perplexity": dict(zip(DIRECTIONS, values, strict=True))}
     return {
         "step": position.steps_done,
         "epochs": position.epoch - 1 + position.step / steps,
@@ -367,15 +365,14 @@ def _record(
         ),
         "seconds": position.epoch_seconds,
         "tokens_per_second": position.seen / position.epoch_seconds,
-        "perplexity": dict(zip(DIRECTIONS, values, strict=True)),
+        **measured,
     }
 
 
-def _not_a_number(recipe: Pretraining, position: Position) -> str:
+def _not_a_number(recipe: Pretraining, epoch: int, step: int, what: str) -> str:
     return (
-        f"the loss or its gradient is not a number in epoch {position.epoch}, step "
-        f"{position.step + 1}; try a lower --learning-rate than {recipe.learning_rate:g}, "
-        "a lower --clip or --precision fp32"
+        f"the {what} is not a number in epoch {epoch}, step {step}; try a lower "
+        f"--learning-rate than {recipe.learning_rate:g}, a lower --clip or --precision fp32"
     )
 
 
@@ -415,7 +412,9 @@ def finish(run: Path, network: LanguageModel) -> str:
         for name, weight in network.state_dict().items()
         if name.startswith(("embedding.", "forward_lstm.", "backward_lstm."))
     }
-    draw_perplexity(read_history(run), run / "perplexity.png")
+    history = [row for row in read_history(run) if "perplexity" in row]
+    if history:
+        draw_perplexity(history, run / "perplexity.png")
     digest = weights_hash(kept)
     save_tensors(run / "weights.safetensors", kept, {"sha256": digest})
     clear_checkpoints(run)

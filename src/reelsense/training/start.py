@@ -1,6 +1,8 @@
-"""Fine-tuning: a run that starts from the words and weights of a bundle instead of from GloVe.
+"""A run that starts from words and weights that are there, instead of from GloVe.
 
-Knows no bundle: `read_start` takes the folder, recipe and tokenizer of one that has been checked.
+From those of a bundle: fine-tuning. Or from those of a language model, which no label has touched:
+see `training.pretrain`. Knows no bundle: `read_start` takes the folder, recipe and tokenizer of one
+that has been checked.
 """
 
 from collections.abc import Mapping
@@ -11,18 +13,30 @@ from typing import Any, Final
 import numpy as np
 
 from reelsense.errors import BadInput
-from reelsense.model.networks import BiLSTM
+from reelsense.model.networks import BiLSTM, build
+from reelsense.model.pretraining import Pretraining
 from reelsense.model.recipe import Recipe
 from reelsense.model.settings import flag
 from reelsense.text.fingerprints import Hashes, from_npy
 from reelsense.text.tokenizer import Tokenizer
-from reelsense.training.checkpoint import STARTING_WEIGHTS, Tensors, load_tensors, read_run
+from reelsense.training.checkpoint import (
+    STARTING_WEIGHTS,
+    Tensors,
+    load_tensors,
+    load_weights,
+    read_run,
+    read_run_of,
+)
 from reelsense.vectors.glove import WordVectors
 
 STARTED_FROM: Final = "started_from.npy"  # in the run of a fine-tuning; see `learned_before`
 # What the weights or the vocabulary were made with, and so cannot be chosen again.
 FIXED: Final = (
     "arch", "hidden", "layers", "pooling", "dense",
+    "embedding", "cleanup", "min_count", "min_films", "max_words",
+)  # fmt: skip
+OF_THE_LANGUAGE_MODEL: Final = (
+    "arch", "hidden", "layers",
     "embedding", "cleanup", "min_count", "min_films", "max_words",
 )  # fmt: skip
 # The lowest log losses of seven choices, rates from 3e-4 to 4e-3, for 600 reviews of held-out films
@@ -43,8 +57,8 @@ OF_THE_DATA: Final = ("validation", "test", "split_seed", "seed")
 class Start:
     """What a fine-tuning starts from; the weights are float32, named as in `model.networks`."""
 
-    name: str  # of the bundle
-    recipe: Recipe
+    name: str  # of the bundle or the run
+    recipe: Recipe  # of a language model: the words and the LSTM alone are its own
     tokenizer: Tokenizer
     weights: Tensors
     learned: Hashes  # of the texts that the weights have learned from
@@ -52,11 +66,45 @@ class Start:
     def vectors(self) -> WordVectors:
         """Return the word vectors among the weights; every word of the vocabulary has one."""
         matrix = self.weights["embedding.weight"].numpy()
-        return WordVectors(matrix, np.arange(len(matrix)) > 1, f"those of the bundle {self.name}")
+        return WordVectors(matrix, np.arange(len(matrix)) > 1, f"those of {self.name}")
 
     def network(self, recipe: Recipe) -> BiLSTM:
-        """Return the network with the weights, and with the recipe's noise in training."""
-        return network_of(recipe, self.weights, f"the weights of {self.name} do not fit the recipe")
+        """Return the network with the weights, and with the recipe's noise in training.
+
+        After a language model the output begins at random.
+        """
+        weights = self.weights
+        if self.is_language_model:
+            first = build(recipe, self.vectors().matrix, self.vectors().found)
+            weights = first.state_dict() | weights
+        return network_of(recipe, weights, f"the weights of {self.name} do not fit the recipe")
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether the weights have learned from no label."""
+        return "output.weight" not in self.weights
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The values of a recipe that the weights or the words were made with."""
+        return OF_THE_LANGUAGE_MODEL if self.is_language_model else FIXED
+
+
+def read_language_model(folder: Path, name: str) -> Start:
+    """Return what the run of a pre-training gives to a training.
+
+    Raises:
+        BadInput: it is no such run, or it has not finished.
+    """
+    made, _ = read_run_of(folder, Pretraining)
+    recipe = Recipe(
+        name=made.name,
+        hidden=made.hidden,
+        **{key: getattr(made, key) for key in ("embedding", "min_count", "min_films", "max_words")},
+    )
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    weights = {name: weight.float() for name, weight in load_weights(folder).items()}
+    return Start(name, recipe, tokenizer, weights, np.empty(0, np.uint64))
 
 
 def read_start(
@@ -91,17 +139,28 @@ def fine_tuning(start: Start, changes: Mapping[str, Any]) -> Recipe:
     Raises:
         BadInput: a change that the weights or the vocabulary do not allow; names the flag.
     """
-    for name in FIXED:
+    usual = Recipe()
+    values = {name: getattr(usual, name) for name in OF_THE_DATA} | {**GENTLE}
+    gentle = start.recipe.changed(
+        name="fine-tuned", about=f"a few gentle epochs from the weights of {start.name}", **values
+    )
+    return started(gentle, start, changes)
+
+
+def started(recipe: Recipe, start: Start, changes: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with changed values and with what the start decides.
+
+    Raises:
+        BadInput: a change that the weights or the vocabulary do not allow; names the flag.
+    """
+    for name in start.fixed:
         if name in changes:
             raise BadInput(
                 f"{flag(name)} cannot be changed with --from: {start.name} was made with "
                 f"{getattr(start.recipe, name)}; leave {flag(name)} out"
             )
-    usual = Recipe()
-    values = {name: getattr(usual, name) for name in OF_THE_DATA} | {**GENTLE, **changes}
-    return start.recipe.changed(
-        name="fine-tuned", about=f"a few gentle epochs from the weights of {start.name}", **values
-    )
+    of_start = {name: getattr(start.recipe, name) for name in start.fixed}
+    return recipe.changed(**of_start, **changes)
 
 
 def learned_before(run: Path) -> Hashes:

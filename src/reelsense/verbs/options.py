@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,13 @@ def data_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+UNLABELLED = click.option(
+    "--unlabelled", multiple=True, metavar="SOURCE",
+    help="Reviews whose labels nobody looks at: a file, or an aclImdb folder or .tar.gz, of which "
+         "the unlabelled part is read; may come several times.",
+)  # fmt: skip
 
 
 THREADS = click.option(
@@ -127,6 +134,22 @@ def read(source: dict[str, Any]) -> "Reviews":
         rows = "row" if reviews.empty == 1 else "rows"
         click.echo(f"{reviews.source}: left out {reviews.empty:,} {rows} without text", err=True)
     return reviews
+
+
+def place_of_unlabelled(source: str) -> str:
+    """Return where unlabelled reviews are, as `source_of` does."""
+    if source == "bundled":
+        return source
+    if not source or not Path(source).exists():
+        raise BadInput(f"--unlabelled {source}: there is no such file or folder; check it")
+    return str(Path(source).resolve())
+
+
+def read_unlabelled(sources: Sequence[str]) -> "list[Reviews]":
+    """Read reviews without looking at a label."""
+    from reelsense.text.reviews import read_reviews
+
+    return [read_reviews(source, labelled=False, parts=("unsup",)) for source in sources]
 
 
 def need_folder(path: Path) -> None:

@@ -13,17 +13,19 @@ from reelsense.errors import BadInput
 from reelsense.model.pretraining import Pretraining
 from reelsense.verbs.interruption import Interrupted, how_to_go_on, interruptible
 from reelsense.verbs.options import (
+    UNLABELLED,
     RecipeCommand,
     data_options,
     machine_options,
     need_folder,
+    place_of_unlabelled,
     read,
+    read_unlabelled,
     recipe_options,
     source_of,
 )
 
 if TYPE_CHECKING:
-    from reelsense.text.reviews import Reviews
     from reelsense.training.pretrain import Measured, PretrainingStep
 
 
@@ -32,9 +34,7 @@ class _Pretrain(RecipeCommand):
 
 
 @click.command(cls=_Pretrain)
-@click.option("--unlabelled", multiple=True, metavar="SOURCE",
-              help="More reviews to read: a file, or an aclImdb folder or .tar.gz, of which the "
-                   "unlabelled part is read; may come several times.")  # fmt: skip
+@UNLABELLED
 @click.option("--recipe", metavar="FILE", help="A TOML file of values.")
 @click.option("--run", "run_name", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where the run goes; runs/NAME by default.")  # fmt: skip
@@ -69,10 +69,12 @@ def pretrain(
     from reelsense.training import checkpoint
 
     there = checkpoint.check_run(run, plan, resume)
-    if there and (run / "weights.safetensors").exists():
+    finished = there and not checkpoint.state_path(run).exists()
+    if finished and (run / "weights.safetensors").exists():
         click.echo(f"{run} has finished already: {run / 'weights.safetensors'}")
         return
-    labelled, more = read(source), [_read_unlabelled(path) for path in unlabelled]
+    source["unlabelled"] = [place_of_unlabelled(name) for name in unlabelled]
+    labelled, more = read(source), read_unlabelled(source["unlabelled"])
 
     from reelsense.training.corpus import read_corpus
     from reelsense.training.machine import find_machine
@@ -83,7 +85,7 @@ def pretrain(
     machine = find_machine(device, threads, plan.precision)
     corpus = read_corpus(plan, labelled, more)
     network = build_language_model(plan, corpus)
-    checkpoint.open_run(run, plan, source | {"unlabelled": unlabelled}, corpus.sources, resume)
+    checkpoint.open_run(run, plan, source, corpus.sources, resume)
     corpus.tokenizer.save(run / "tokenizer.json")
     write_environment(run, plan.seed, machine, corpus.sources)
     click.echo(
@@ -101,7 +103,8 @@ def pretrain(
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {how_to_go_on()}") from None
     click.echo(f"\nWeights   {run / 'weights.safetensors'}  sha256 {digest}")
-    click.echo(f"Perplexity {run / 'perplexity.png'}")
+    if corpus.validation:
+        click.echo(f"Perplexity {run / 'perplexity.png'}")
     click.echo(f"Go on     reelsense train --from {run} --recipe accurate")
 
 
@@ -116,11 +119,12 @@ def _plan(recipe: str | None, changes: dict[str, Any]) -> Pretraining:
     return Pretraining.from_toml(text, recipe).changed(**changes)
 
 
-def _read_unlabelled(source: str) -> "Reviews":
-    """Read reviews without looking at a label."""
-    from reelsense.text.reviews import read_reviews
-
-    return read_reviews(source, labelled=False, parts=("unsup",))
+def _measured(record: dict[str, Any]) -> str:
+    """Return a line of `history.jsonl` as a row of the table."""
+    values = record.get("perplexity")
+    if values is None:
+        return f"  {record['epochs']:6.2f}  {record['batch_loss']:9.3f}"
+    return f"  {record['epochs']:6.2f}  {values['forward']:9.2f}  {values['backward']:9.2f}"
 
 
 def _draw_progress(
@@ -140,16 +144,12 @@ def _draw_progress(
     bar = Progress(*columns, console=console, transient=True, expand=True, disable=not terminal)
     task = bar.add_task("", total=1.0, now="")
     last_line = time.monotonic()
-    click.echo("\n         perplexity of held-out reviews\n  epochs   forwards  backwards")
+    held_out = "         perplexity of held-out reviews\n  epochs   forwards  backwards"
+    click.echo(f"\n{held_out if plan.validation else '  epochs   loss (no review was held out)'}")
     with bar, contextlib.closing(running):
         for event in running:
             if isinstance(event, Measured):
-                record = event.record
-                values = record["perplexity"]
-                line = (
-                    f"  {record['epochs']:6.2f}  {values['forward']:9.2f}  "
-                    f"{values['backward']:9.2f}"
-                )
+                line = _measured(event.record)
                 console.print(line, soft_wrap=True) if terminal else click.echo(line)
             else:
                 left = int(event.seconds_left)

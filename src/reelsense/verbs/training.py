@@ -11,12 +11,15 @@ from reelsense.model.recipe import Recipe, read_recipe
 from reelsense.verbs import training_output as output
 from reelsense.verbs.interruption import Interrupted, how_to_go_on, interruptible
 from reelsense.verbs.options import (
+    UNLABELLED,
     RecipeCommand,
     bundle_path,
     data_options,
     machine_options,
     need_folder,
+    place_of_unlabelled,
     read,
+    read_unlabelled,
     recipe_options,
     source_of,
 )
@@ -34,8 +37,10 @@ class _Train(RecipeCommand):
 @click.command(cls=_Train)
 @click.option("--recipe", metavar="NAME", show_default="default",
               help="A recipe that `reelsense recipes` lists, or a TOML file.")  # fmt: skip
-@click.option("--from", "bundle", metavar="BUNDLE",
-              help="Fine-tune the model in this folder, or 'shipped', on --data.")  # fmt: skip
+@click.option("--from", "origin", metavar="FOLDER",
+              help="Start from the language models of this run of `reelsense pretrain`; or "
+                   "fine-tune the model in this folder, or 'shipped', on --data.")  # fmt: skip
+@UNLABELLED
 @click.option("--run", "run_name", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Where the run goes; runs/RECIPE by default.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with the run in that folder.")
@@ -44,7 +49,8 @@ class _Train(RecipeCommand):
 @recipe_options(Recipe)
 def train(
     recipe: str | None,
-    bundle: str | None,
+    origin: str | None,
+    unlabelled: tuple[str, ...],
     run_name: Path | None,
     resume: bool,
     data: str | None,
@@ -63,13 +69,10 @@ def train(
     from every review, and nothing is measured.
     """
     chosen = {key: value for key, value in changes.items() if value is not None}
-    if bundle is None:
-        start, usual = None, read_recipe(recipe or "default")
-        plan = usual.changed(**chosen)
-    else:
-        start, usual, plan = _fine_tuning(bundle, recipe, data, chosen)
+    start, usual, plan = _start_and_plan(origin, recipe, data, chosen)
     run = run_name or Path("runs") / plan.name
     source = source_of(data, text_column, label_column, labels)
+    source["unlabelled"] = [place_of_unlabelled(name) for name in unlabelled]
     need_folder(run)
 
     from reelsense.training import checkpoint
@@ -79,13 +82,14 @@ def train(
     if there and (run / "report.html").exists() and not checkpoint.state_path(run).exists():
         click.echo(f"{run} has finished already: {run / 'report.html'}")
         return
-    reviews = read(source)
+    reviews, more = read(source), read_unlabelled(source["unlabelled"])
 
     from reelsense.evaluation.report import write_report
     from reelsense.model.networks import build
     from reelsense.training.loop import train as steps
     from reelsense.training.machine import find_machine
     from reelsense.training.measure import measure_run, write_environment
+    from reelsense.training.pools import make_pools
     from reelsense.training.prepare import prepare
 
     machine = find_machine(device, threads, plan.precision)
@@ -94,16 +98,18 @@ def train(
         network = build(plan, prepared.vectors.matrix, prepared.vectors.found)
     else:
         network = start.network(plan)
+    pools = make_pools(plan, prepared, more)
     hashes = prepared.hashes()
+    hashes |= {f"unlabelled {place}": part.sha256 for place, part in enumerate(more, 1)}
     checkpoint.open_run(run, plan, source, hashes, resume)  # from here on the input is good
     prepared.tokenizer.save(run / "tokenizer.json")
     write_environment(run, plan.seed, machine, hashes)
     click.echo(output.what_it_trains_on(usual, plan, prepared, machine))
     if start is not None:
-        _note_the_start(run, f"--from {bundle}", start, prepared)
+        _note_the_start(run, f"--from {origin}", start, prepared)
 
     training, validation = (prepared.examples(plan, part) for part in ("train", "validation"))
-    running = steps(plan, network, training, validation, run, machine)
+    running = steps(plan, network, training, validation, run, machine, pools)
     with interruptible() as interrupted:
         output.draw_progress(running, plan, interrupted)
     click.echo(output.what_it_measures_on(prepared))
@@ -118,19 +124,29 @@ def train(
     click.echo(f"Report    {report}")
 
 
-def _fine_tuning(
-    bundle: str, recipe: str | None, data: str | None, changes: dict[str, Any]
-) -> "tuple[Start, Recipe, Recipe]":
-    """Return what a fine-tuning starts from, its usual recipe, and that with the changes."""
+def _start_and_plan(
+    origin: str | None, recipe: str | None, data: str | None, changes: dict[str, Any]
+) -> "tuple[Start | None, Recipe, Recipe]":
+    """Return what the run starts from, the recipe that it would have, and that with the changes."""
+    if origin is None:
+        usual = read_recipe(recipe or "default")
+        return None, usual, usual.changed(**changes)
+
+    from reelsense.training.start import fine_tuning, read_language_model, read_start, started
+
+    path = bundle_path(origin)
+    if (path / "recipe.toml").exists():
+        start = read_language_model(path, origin)
+        usual = read_recipe(recipe or "accurate")
+        return start, started(usual, start, {}), started(usual, start, changes)
+
+    from reelsense.bundle.folder import read_bundle, trained_on
+
     if recipe is not None:
         raise BadInput(f"--recipe {recipe} cannot go with --from, which brings one; leave one out")
     if data is None:
         raise BadInput("--from needs --data with the reviews to fine-tune on; add it")
-
-    from reelsense.bundle.folder import read_bundle, trained_on
-    from reelsense.training.start import fine_tuning, read_start
-
-    found = read_bundle(bundle_path(bundle))
+    found = read_bundle(path)
     start = read_start(found.path, found.about, found.tokenizer, trained_on(found.path))
     return start, fine_tuning(start, {}), fine_tuning(start, changes)
 
