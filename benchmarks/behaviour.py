@@ -262,7 +262,8 @@ def typos(table: Mapping[str, Any], fillers: Fillers) -> list[Case]:
                 [
                     (STARRED.sub(r"\1", text), STARRED.sub(word, text))
                     for text in texts
-                    for word in misspelt(STARRED.search(text)[1])
+                    for starred in STARRED.findall(text)
+                    for word in misspelt(starred)
                 ]
             )
         cases += [Case(pair, LABELS[side], pair[0]) for pair in sample(pairs, table["cases"] // 2)]
@@ -286,25 +287,25 @@ EXPAND: dict[str, Callable[[Mapping[str, Any], Fillers], list[Case]]] = {
 
 
 def templates_of(table: Mapping[str, Any], side: str) -> list[str]:
-    return table.get(side, []) + (table.get("both", []) if side in OTHER else [])
+    return [*table.get(side, []), *(table.get("both", []) if side in OTHER else [])]
 
 
 def fill(template: str, side: str, fillers: Fillers, keep: Iterable[str] = ()) -> Iterator[str]:
-    """Every way to fill the slots, but for those to `keep`; a slot that stands twice is filled
-    alike.
-    """
+    """Every way to fill the slots, but for those to `keep`. Twice the same slot, twice the word."""
     slots = dict.fromkeys(match[0] for match in SLOT.finditer(template) if match[2] not in keep)
-    choices = [words_for(slot[1:-1], side, fillers) for slot in slots]
-    for words in product(*choices):
-        chosen = dict(zip(slots, words, strict=True))
-        yield SLOT.sub(lambda match, chosen=chosen: chosen.get(match[0], match[0]), template)
+    for words in product(*(words_for(slot[1:-1], side, fillers) for slot in slots)):
+        text = template
+        for slot, word in zip(slots, words, strict=True):
+            text = text.replace(slot, word)
+        yield text
 
 
 def words_for(slot: str, side: str, fillers: Fillers) -> list[str]:
     name = slot.removeprefix("!")
-    words = fillers[name[0].lower() + name[1:]]
-    if isinstance(words, Mapping):
-        words = words[OTHER[side] if slot.startswith("!") else side]
+    found = fillers[name[0].lower() + name[1:]]
+    if isinstance(found, Mapping):
+        found = found[OTHER[side] if slot.startswith("!") else side]
+    words: list[str] = found
     return [word[0].upper() + word[1:] for word in words] if name[0].isupper() else words
 
 
@@ -345,7 +346,7 @@ def failures(capability: Capability, chances: Chances, n: int) -> list[str]:
     ]
 
 
-def as_csv(rows: Sequence[Row], origin: Mapping[str, str]) -> str:
+def as_csv(rows: Sequence[Row], origin: dict[str, str]) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(
         text, [field.name for field in fields(Row)] + list(origin), lineterminator="\n"
@@ -366,10 +367,11 @@ def as_table(rows: Sequence[Row], capabilities: Sequence[Capability], bundle: st
 
     lines = [
         f"The team's own templates, for measuring only; bundle {bundle}.",
-        "Made by `python benchmarks/behaviour.py`. MFT: wrong label; INV: the verdict changed; DIR: "
-        f"the probability moved\nby more than {TOLERANCE} against the direction; BOTH: one of two "
-        "or both wrong. Spread: highest less lowest\nprobability of the forms of one sentence, "
-        "mean and largest.",
+        "Made by `python benchmarks/behaviour.py`.",
+        "",
+        "MFT: the label is wrong; INV: the verdict changed; DIR: the probability moved by more "
+        f"than {TOLERANCE}\nagainst the direction; BOTH: one of the two texts is wrong, or both. "
+        "Spread: highest less lowest\nprobability of the forms of one sentence, mean and largest.",
         "",
         "| capability | test | cases | wrong | 95% interval | at most | of positive | of negative "
         "| of neutral | spread |",

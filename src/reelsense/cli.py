@@ -11,7 +11,7 @@ import click
 
 from reelsense import __version__
 from reelsense.errors import INSTALL, BadInput, Failure
-from reelsense.verbs import data, prediction, pretraining, training
+from reelsense.verbs import data, finished, prediction, pretraining, training
 from reelsense.verbs.interruption import Interrupted
 
 
@@ -102,9 +102,10 @@ for verb in (
     prediction.info,
     prediction.doctor,
     training.train,
+    training.distil,
     pretraining.pretrain,
-    training.evaluate,
-    training.export,
+    finished.evaluate,
+    finished.export,
     data.data,
     data.download,
     data.recipes,

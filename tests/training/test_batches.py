@@ -1,9 +1,9 @@
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reelsense.training.batches import Examples, crop, in_order, pad, plan, width
+from reelsense.training.batches import Examples, Pool, crop, in_order, pad, plan, width
 
 lengths_of = st.lists(st.integers(0, 60), min_size=1, max_size=80)
 reviews_of, tokens_of = st.integers(1, 20), st.integers(1, 300)
@@ -23,6 +23,7 @@ def order(seed):
     return None if seed is None else np.random.default_rng(seed)
 
 
+@settings(deadline=None)
 @given(lengths_of, reviews_of, tokens_of, st.none() | st.integers(0, 99))
 def test_every_row_is_in_exactly_one_batch_and_no_batch_is_too_big(lengths, reviews, tokens, seed):
     batches = plan(lengths, reviews, tokens, order(seed))
@@ -34,6 +35,7 @@ def test_every_row_is_in_exactly_one_batch_and_no_batch_is_too_big(lengths, revi
         assert sizes == sorted(sizes)  # so that shards are of like length
 
 
+@settings(deadline=None)
 @given(lengths_of, reviews_of, tokens_of, st.integers(0, 99))
 def test_the_same_seed_gives_the_same_batches(lengths, reviews, tokens, seed):
     first = plan(lengths, reviews, tokens, order(seed))
@@ -69,6 +71,7 @@ def test_like_lengths_lie_together_so_that_little_is_padding():
 # --- Padding and shards ---------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(lengths_of)
 def test_a_batch_holds_its_reviews_and_zeros(lengths):
     data = examples(lengths)
@@ -84,6 +87,7 @@ def test_a_batch_holds_its_reviews_and_zeros(lengths):
         assert not batch.ids[place, length:].any()
 
 
+@settings(deadline=None)
 @given(lengths_of, st.integers(1, 9))
 def test_shards_share_a_batch_out_and_keep_its_lengths(lengths, count):
     data = examples(lengths)
@@ -102,6 +106,7 @@ def test_shards_share_a_batch_out_and_keep_its_lengths(lengths, count):
     assert max(sizes) - min(sizes) <= 1
 
 
+@settings(deadline=None)
 @given(lengths_of)
 def test_in_order_goes_through_all_shortest_first(lengths):
     batches = list(in_order(examples(lengths), reviews=7, tokens=100))
@@ -115,6 +120,7 @@ def test_a_batch_moves_whole_to_a_device():
     assert moved.rows.tolist() == [0, 1]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5000))
 def test_a_width_holds_the_longest_and_is_the_next_multiple_of_16(longest):
     assert width(longest) % 16 == 0
@@ -124,6 +130,7 @@ def test_a_width_holds_the_longest_and_is_the_next_multiple_of_16(longest):
 # --- Shorter reviews ------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(lengths_of, st.integers(1, 30), st.integers(0, 99))
 def test_crop_takes_a_contiguous_stretch_of_each_review(lengths, tokens, seed):
     data = examples(lengths)
@@ -148,3 +155,72 @@ def test_crop_reaches_every_stretch_and_draws_the_same_number_whatever_the_lengt
 def test_crop_of_nothing_is_the_examples_themselves():
     data = examples([3, 4])
     assert crop(data, 0, np.random.default_rng(0)) is data
+
+
+# --- Examples from several places -----------------------------------------------------------------
+
+
+def test_examples_are_taken_in_the_order_asked_for():
+    data = examples([2, 0, 3])
+    taken = data.take(np.array([2, 0, 2]))
+    assert [row.tolist() for row in taken.ids] == [[3, 4, 5], [1, 2], [3, 4, 5]]
+    assert taken.labels.tolist() == [0, 0, 0]
+    assert data.take(np.array([1])).labels.tolist() == [1]
+    assert len(data.take(np.zeros(0, np.int64))) == 0
+
+
+def test_more_examples_come_behind_and_keep_their_labels_whatever_these_are():
+    ids = [np.array([n], np.int32) for n in range(6)]
+    hard = Examples(ids[:2], np.array([1, 0], np.int8))
+    soft = Examples(ids[2:4], np.array([0.25, 0.9], np.float32))
+    none = Examples(ids[4:], np.array([-1, -1], np.int8))
+    whole = hard.with_more([soft, none])
+    assert [int(row[0]) for row in whole.ids] == [0, 1, 2, 3, 4, 5]
+    labels = np.array([1, 0, 0.25, 0.9, -1, -1], np.float32)
+    assert whole.labels.tolist() == labels.tolist()
+    batch = pad(whole, np.array([5, 3, 0]))
+    assert batch.labels.dtype == torch.float32
+    assert batch.labels.tolist() == labels[[5, 3, 0]].tolist()
+    assert hard.with_more([]).labels.tolist() == [1, 0]
+    assert (len(hard), hard.labels.dtype) == (2, np.int8)  # itself as it was
+
+
+def pool(size, an_epoch):
+    """A pool whose reviews are their own place."""
+    ids = [np.array([n], np.int32) for n in range(size)]
+    return Pool(Examples(ids, np.full(size, -1, np.int8)), an_epoch)
+
+
+def drawn(pool, epoch, seed=0):
+    return [int(row[0]) for row in pool.draw(seed, epoch).ids]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 30), st.integers(0, 70), st.integers(1, 8), st.integers(0, 99))
+def test_all_of_a_pool_have_had_their_turn_before_one_comes_again(size, an_epoch, epochs, seed):
+    rows = [row for epoch in range(epochs) for row in drawn(pool(size, an_epoch), epoch + 1, seed)]
+    assert len(rows) == epochs * an_epoch
+    for first in range(0, len(rows), size):  # turn after turn, wherever the epochs end
+        turn = rows[first : first + size]
+        assert len(set(turn)) == len(turn)
+
+
+def test_what_an_epoch_draws_depends_on_the_seed_and_the_epoch_alone():
+    many = pool(50, 20)
+    third = drawn(many, 3)
+    assert drawn(pool(50, 20), 3) == third  # without having drawn the first two
+    assert drawn(many, 3, seed=1) != third
+    assert drawn(many, 2) != third
+    assert third != sorted(third)
+
+
+def test_one_turn_is_in_another_order_than_the_next():
+    many = pool(50, 50)
+    assert drawn(many, 1) != drawn(many, 2)
+    assert sorted(drawn(many, 1)) == sorted(drawn(many, 2)) == list(range(50))
+
+
+def test_what_is_drawn_keeps_its_labels():
+    soft = np.linspace(0, 1, 9).astype(np.float32)
+    some = Pool(Examples([np.array([n], np.int32) for n in range(9)], soft), 4).draw(0, 2)
+    assert some.labels.tolist() == [soft[int(row[0])] for row in some.ids]

@@ -16,7 +16,7 @@ from reelsense.model import networks
 from reelsense.model.networks import BiLSTM
 from reelsense.model.recipe import Recipe
 from reelsense.training import loop
-from reelsense.training.batches import Examples
+from reelsense.training.batches import Examples, Pool
 from reelsense.training.checkpoint import (
     epoch_path,
     load_state,
@@ -82,12 +82,15 @@ def machine(threads=2, bf16=False):
     return Machine(torch.device("cpu"), threads, bf16)
 
 
-def start(run, recipe=TOY, threads=2, training=TRAINING, validation=VALIDATION, bf16=False):
-    return train(recipe, build(recipe), training, validation, run, machine(threads, bf16))
+def start(
+    run, recipe=TOY, threads=2, training=TRAINING, validation=VALIDATION, bf16=False, pools=()
+):
+    network = build(recipe)
+    return train(recipe, network, training, validation, run, machine(threads, bf16), pools)
 
 
-def steps_of(recipe=TOY, training=TRAINING):
-    return len(loop._plan_epoch(recipe, training, (), 1)[1])
+def steps_of(recipe=TOY, training=TRAINING, pools=()):
+    return len(loop._plan_epoch(recipe, training, pools, 1)[1])
 
 
 def hashes(run, epochs=TOY.epochs):
@@ -142,14 +145,14 @@ def test_torchs_own_chance_plays_no_part(whole, tmp_path):
 
 
 def test_every_step_and_shard_has_noise_of_its_own(tmp_path, monkeypatch):
-    seeds, score = [], BiLSTM.forward
+    seeds, embed = [], BiLSTM.embed
 
-    def spied(self, ids, lengths, noise=None):
+    def spied(self, ids, noise=None):
         if noise is not None:
             seeds.append(noise.initial_seed())
-        return score(self, ids, lengths, noise)
+        return embed(self, ids, noise)
 
-    monkeypatch.setattr(BiLSTM, "forward", spied)
+    monkeypatch.setattr(BiLSTM, "embed", spied)
     list(start(tmp_path, TOY.changed(epochs=2), threads=2))
     assert len(seeds) == 2 * 2 * steps_of()
     assert len(set(seeds)) == len(seeds)
@@ -342,13 +345,14 @@ def test_the_gradient_is_that_of_the_mean_loss_of_the_batch():
     network.recipe = quiet
     batch = loop.pad(TRAINING, np.arange(13))
     with machine(3).workers() as workers:
-        loss, correct = loop._set_gradients(
-            network, weights, batch.shards(3), 0, loop.Position(), machine(3), workers
+        step = loop._set_gradients(
+            network, weights, batch.shards(3), quiet, loop.Position(), machine(3), workers
         )
     scores = network(batch.ids, batch.lengths)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(scores, batch.labels)
-    assert loss == pytest.approx(float(expected.detach()), abs=1e-6)
-    assert correct == int(((scores > 0) == (batch.labels > 0.5)).sum())
+    assert step.loss == pytest.approx(13 * float(expected.detach()), abs=1e-5)
+    assert step.correct == int(((scores > 0) == (batch.labels > 0.5)).sum())
+    assert step.labelled == 13
     gradients = torch.autograd.grad(expected, list(weights.values()))
     for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
         torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-6, msg=name)
@@ -363,6 +367,138 @@ def test_frozen_vectors_stay_as_they_were_and_trained_ones_move(tmp_path):
         assert torch.equal(table, build(recipe).embedding.weight) == frozen
         assert not table[0].any()
         assert ("weights.embedding.weight" in load_state(run)[0]) != frozen
+
+
+# --- Reviews from pools, noise and rates of one's own ---------------------------------------------
+
+SEMI = TOY.changed(
+    epochs=2, adversarial=0.5, virtual=1.0, entropy=0.3, encoder_rate=0.5, embedding_rate=0.3
+)
+
+
+def unlabelled(n=70, seed=3):
+    examples = toy(n, seed)
+    return Examples(examples.ids, np.full(n, -1, np.int8))
+
+
+def softly(n=30, seed=4):
+    examples = toy(n, seed)
+    return Examples(examples.ids, (0.1 + 0.8 * examples.labels).astype(np.float32))
+
+
+POOLS = (Pool(unlabelled(), 50), Pool(softly(), 20))
+
+
+def test_an_epoch_holds_all_training_reviews_and_its_share_of_each_pool():
+    for epoch in (1, 2):
+        examples, batches = loop._plan_epoch(SEMI, TRAINING, POOLS, epoch)
+        rows = np.concatenate(batches)
+        assert sorted(rows) == list(range(len(TRAINING) + 50 + 20))
+        parts = [TRAINING, *(pool.draw(SEMI.seed, epoch) for pool in POOLS)]
+        for ids, expected in zip(
+            examples.ids, [ids for part in parts for ids in part.ids], strict=True
+        ):
+            assert ids is expected
+        labels = np.concatenate([part.labels for part in parts]).astype(np.float32)
+        assert (examples.labels == labels).all()
+        # They come mixed, not pool after pool.
+        mixed = [len(set(np.sign(examples.labels[batch]).tolist())) for batch in batches]
+        assert np.mean(np.array(mixed) > 1) > 0.5
+
+
+def test_crops_are_of_the_pools_too():
+    recipe = SEMI.changed(crop_tokens=5, epochs=2, whole_epochs=1)
+    longest = [
+        [len(ids) for ids in loop._plan_epoch(recipe, TRAINING, POOLS, epoch)[0].ids]
+        for epoch in (1, 2)
+    ]
+    assert max(longest[0]) == 5
+    assert max(longest[1][len(TRAINING) :]) > 5
+
+
+@pytest.mark.parametrize("cropped", [0, 6])
+def test_a_run_with_pools_and_noise_goes_on_as_if_never_interrupted(tmp_path, cropped):
+    recipe, run = SEMI.changed(crop_tokens=cropped), tmp_path / "cut"
+    list(start(tmp_path / "whole", recipe, pools=POOLS))
+    steps = steps_of(recipe, pools=POOLS)
+    for after in (2, steps + 1, 1):  # in the first epoch, in the second, and there again
+        interrupted(run, recipe, after, pools=POOLS)
+    assert load_state(run)[1].steps_done == steps + 4
+    list(start(run, recipe, pools=POOLS))
+    assert hashes(run, 2) == hashes(tmp_path / "whole", 2)
+    assert figures(run) == figures(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", ["pools", "adversarial", "virtual", "entropy"])
+def test_each_of_them_changes_what_is_learnt(tmp_path, kind):
+    recipe = SEMI.changed(epochs=1)
+    list(start(tmp_path / "with", recipe, pools=POOLS))
+    other = {"pools": ()} if kind == "pools" else {"recipe": recipe.changed(**{kind: 0.0})}
+    list(start(tmp_path / "without", **({"recipe": recipe, "pools": POOLS} | other)))
+    assert hashes(tmp_path / "with", 1)[0] != hashes(tmp_path / "without", 1)[0]
+
+
+def test_the_loss_and_the_accuracy_that_are_shown_are_those_of_labelled_reviews(tmp_path):
+    """With a rate that moves nothing they can be measured afterwards."""
+    quiet = {"embedding_dropout": 0.0, "word_dropout": 0.0, "dropout": 0.0}
+    recipe = SEMI.changed(epochs=1, batch_reviews=3, learning_rate=1e-8, **quiet)
+    events = list(start(tmp_path, recipe, pools=POOLS))
+    labelled = TRAINING.with_more([POOLS[1].draw(recipe.seed, 1)])
+    with machine().workers() as workers:
+        scores = logits(build(recipe), labelled, machine(), workers)
+    loss = np.mean(np.logaddexp(0, scores) - labelled.labels * scores)
+    last = events[-2]
+    assert last.loss == pytest.approx(loss, abs=1e-5)
+    assert last.accuracy == np.mean((scores > 0) == (labelled.labels > 0.5))
+    assert events[-1].record["batch_loss"] == last.loss
+    assert all(math.isfinite(step.loss) for step in events[:-1])
+    # The curve is of the training part alone.
+    assert events[-1].record["train"]["accuracy"] == np.mean(
+        (scores[: len(TRAINING)] > 0) == TRAINING.labels
+    )
+
+
+def test_what_is_seen_counts_all_reviews_and_what_is_labelled_those_with_a_label(tmp_path):
+    interrupted(tmp_path, SEMI, after=3, pools=POOLS)
+    examples, batches = loop._plan_epoch(SEMI, TRAINING, POOLS, 1)
+    rows, position = np.concatenate(batches[:3]), load_state(tmp_path)[1]
+    assert (position.seen, position.labelled) == (len(rows), sum(examples.labels[rows] >= 0))
+    assert 0 < position.labelled < position.seen
+
+
+def test_a_run_whose_first_steps_have_no_label_shows_nothing_of_them(tmp_path):
+    only = Examples(TRAINING.ids[:1], TRAINING.labels[:1])
+    steps = list(start(tmp_path, SEMI.changed(batch_reviews=4), training=only, pools=POOLS[:1]))
+    first = [step for step in steps if isinstance(step, Step) and step.epoch == 1]
+    assert (first[0].loss, first[0].accuracy) == (0, 0)
+    assert first[0].reviews_per_second > 0
+    assert first[-1].loss > 0
+
+
+GROUPS = {"embedding": "embedding_rate", "lstm": "encoder_rate"}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_rate_of_nothing_leaves_its_weights_where_they_were(tmp_path, group):
+    recipe = TOY.changed(epochs=1, **{GROUPS[group]: 0.0})
+    list(start(tmp_path, recipe))
+    before = build(recipe).state_dict()
+    for name, weight in load_tensors(epoch_path(tmp_path, 1))[0].items():
+        assert torch.equal(weight, before[name]) == (group in name), name
+
+
+def test_every_weight_moves_by_its_own_rate(tmp_path):
+    """The first step of Adam is the rate, whatever the gradient."""
+    recipe = TOY.changed(
+        schedule="constant", embedding_rate=0.25, encoder_rate=0.5, dense=3, learning_rate=0.01
+    )
+    interrupted(tmp_path, recipe, after=1)
+    before, state = build(recipe).state_dict(), load_state(tmp_path)[0]
+    for name, weight in before.items():
+        moved = float((state[f"weights.{name}"] - weight).abs().max())
+        share = next((share for group, share in (("embedding", 0.25), ("lstm", 0.5))
+                      if group in name), 1.0)  # fmt: skip
+        assert moved == pytest.approx(0.01 * share, rel=1e-2), name
 
 
 # --- What a run leaves and says -------------------------------------------------------------------
@@ -476,7 +612,7 @@ def test_without_validation_the_training_is_the_same_and_its_figures_are_left_ou
 
 def test_the_training_never_receives_the_test_part():
     names = list(inspect.signature(train).parameters)
-    assert names == ["recipe", "network", "training", "validation", "run", "machine"]
+    assert names == ["recipe", "network", "training", "validation", "run", "machine", "pools"]
     # Nor could it find it: the loop imports no reader, no split and nothing that prepares data.
     known = {getattr(value, "__module__", "") for value in vars(loop).values()}
     assert not {name for name in known if name.startswith(("reelsense.text", "reelsense.vectors"))}
@@ -495,7 +631,7 @@ def test_the_training_curve_is_measured_on_the_same_reviews_each_time():
 def test_only_the_last_epochs_are_read_whole():
     recipe = TOY.changed(crop_tokens=5, epochs=3, whole_epochs=1)
     longest = [
-        max(len(ids) for ids in loop._plan_epoch(recipe, TRAINING, epoch)[0].ids)
+        max(len(ids) for ids in loop._plan_epoch(recipe, TRAINING, (), epoch)[0].ids)
         for epoch in (1, 2, 3)
     ]
     assert longest == [5, 5, max(map(len, TRAINING.ids))]
@@ -509,9 +645,9 @@ class Broken(BiLSTM):
 
     calls, good, loss_too = 0, 2, True
 
-    def forward(self, ids, lengths, noise=None):
+    def classify(self, vectors, lengths, noise=None):
         self.calls += 1
-        score = super().forward(ids, lengths, noise)
+        score = super().classify(vectors, lengths, noise)
         if self.calls <= self.good:
             return score
         if self.loss_too:

@@ -83,6 +83,12 @@ class Recipe(Settings):
     sentence_share: float = setting(
         0.0, "stretches of one to three sentences in an epoch, for each review"
     )
+    soft_share: float = setting(
+        0.5, "share of the teachers in what a student learns of a labelled review", high=1
+    )
+    linear_share: float = setting(
+        0.0, "share of the linear baseline among the teachers of whole reviews", high=1
+    )
     patience: int = setting(
         0, "stop after so many epochs without a lower validation loss (0: never)"
     )

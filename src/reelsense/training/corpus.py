@@ -53,7 +53,6 @@ def read_corpus(recipe: Pretraining, labelled: Reviews, unlabelled: Sequence[Rev
     parts = split(labelled, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
     own_test = [row for row, part in enumerate(labelled.parts) if part == "test"]
     held_out = (*parts.validation, *parts.test, *own_test)
-    held_out = (*parts.validation.tolist(), *parts.test.tolist())
     taken = {normalised(labelled.texts[row]) for row in held_out}
     texts: list[str] = []
     films: list[int] = []

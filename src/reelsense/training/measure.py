@@ -52,14 +52,18 @@ from reelsense.training.start import learned_before, network_of
 
 
 def logits(
-    network: BiLSTM, examples: Examples, machine: Machine, workers: ThreadPoolExecutor
+    network: BiLSTM,
+    examples: Examples,
+    machine: Machine,
+    workers: ThreadPoolExecutor,
+    bf16: bool = False,
 ) -> NDArray[np.float64]:
-    """Return the logit of each example, in order, without noise and in float32."""
+    """Return the logit of each example, in order, without noise; in float32 unless in bfloat16."""
     scores = np.zeros(len(examples))
 
     def score(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        with torch.inference_mode():
-            moved = batch.to(machine.device)
+        moved, kind = batch.to(machine.device), machine.device.type
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=bf16):
             return batch.rows, network(moved.ids, moved.lengths).double().cpu().numpy()
 
     for rows, values in workers.map(score, in_order(examples)):

@@ -2,7 +2,7 @@
 without a label.
 
 People type ten words as often as three hundred, and a network that has only seen whole reviews
-finds its verdict in the length of them.
+knows sentences badly: trained on these alone, 76% of the Rotten Tomatoes snippets.
 """
 
 from collections.abc import Sequence
@@ -14,68 +14,68 @@ from numpy.typing import NDArray
 from reelsense.errors import BadInput
 from reelsense.model.recipe import Recipe
 from reelsense.text.reviews import Reviews
+from reelsense.text.sentences import sentences
 from reelsense.text.splits import normalised, rows_of_new_texts
-from reelsense.text.tokenizer import Tokenizer
-from reelsense.training.batches import Examples, Ids, Pool
+from reelsense.training.batches import Pool
 from reelsense.training.prepare import Prepared, as_read
 
-MARKS: Final = (".", "...", "!", "?")
 SIZES: Final = (0.5, 0.3, 0.2)  # shares of the stretches of one, two and three sentences
 
 
 def make_pools(
     recipe: Recipe, prepared: Prepared, unlabelled: Sequence[Reviews] = ()
 ) -> list[Pool]:
-    """Return the pools that the recipe asks for.
+    """Return the pools that the recipe asks for: the stretches have their review's label.
 
     Raises:
-        BadInput: it asks for reviews without a label and there are none.
+        BadInput: the recipe asks for reviews without a label and there are none.
     """
-    rows = prepared.split.train
+    training = prepared.reviews.take(prepared.split.train)
     pools = []
     if recipe.sentence_share:
-        training = prepared.examples(recipe, "train")
-        stretches = in_stretches(training, prepared.tokenizer, recipe.seed)
-        pools.append(Pool(stretches, round(recipe.sentence_share * len(rows))))
+        texts, owners = stretches(training.texts, recipe.seed)
+        ids = [prepared.tokenizer.encode(text) for text in texts]
+        examples = as_read(ids, training.labels[owners], recipe)
+        pools.append(Pool(examples, round(recipe.sentence_share * len(training))))
     if recipe.unlabelled_share:
-        ids = unlabelled_ids(prepared, unlabelled)
-        if not ids:
-            raise BadInput(
-                f"--unlabelled-share {recipe.unlabelled_share:g} needs reviews without labels; "
-                "name them with --unlabelled"
-            )
-        none = np.full(len(ids), -1, np.int8)
-        examples = as_read(ids, none, recipe)
-        pools.append(Pool(examples, round(recipe.unlabelled_share * len(rows))))
+        texts = new_texts(recipe, prepared, unlabelled)
+        ids = [prepared.tokenizer.encode(text) for text in texts]
+        examples = as_read(ids, np.full(len(ids), -1, np.int8), recipe)
+        pools.append(Pool(examples, round(recipe.unlabelled_share * len(training))))
     return pools
 
 
-def unlabelled_ids(prepared: Prepared, unlabelled: Sequence[Reviews]) -> list[Ids]:
-    """Return the reviews without a label as word numbers, each text once, none that is labelled."""
+def new_texts(recipe: Recipe, prepared: Prepared, unlabelled: Sequence[Reviews]) -> list[str]:
+    """Return the texts of reviews without a label, each once, none that stands among the labelled.
+
+    Raises:
+        BadInput: there are none.
+    """
     taken = set(map(normalised, prepared.reviews.texts))
-    return [
-        prepared.tokenizer.encode(reviews.texts[row])
-        for reviews in unlabelled
-        for row in rows_of_new_texts(reviews, taken)
+    texts = [
+        reviews.texts[row] for reviews in unlabelled for row in rows_of_new_texts(reviews, taken)
     ]
+    if not texts:
+        raise BadInput(
+            f"--unlabelled-share {recipe.unlabelled_share:g} needs reviews without labels; "
+            "name them with --unlabelled"
+        )
+    return texts
 
 
-def in_stretches(examples: Examples, tokenizer: Tokenizer, seed: int) -> Examples:
-    """Cut each review into stretches of one to three sentences; each has the review's label."""
-    marks = np.array([n for n, word in enumerate(tokenizer.vocabulary) if word in MARKS], np.int32)
+def stretches(texts: Sequence[str], seed: int) -> tuple[list[str], NDArray[np.int64]]:
+    """Cut texts into stretches of one to three sentences; return these and the text of each."""
     dice = np.random.default_rng(seed)
-    pieces = [stretches(ids, marks, dice) for ids in examples.ids]
-    counts = [len(of_one) for of_one in pieces]
-    ids = [piece for of_one in pieces for piece in of_one]
-    return Examples(ids, np.repeat(examples.labels, counts).astype(np.float32))
-
-
-def stretches(ids: Ids, marks: NDArray[np.int32], dice: np.random.Generator) -> list[Ids]:
-    """Cut a review behind some of its marks; nothing is lost."""
-    is_mark = np.isin(ids, marks)
-    ends = np.flatnonzero(is_mark[:-1] & ~is_mark[1:]) + 1
-    if not len(ends):
-        return [ids] if len(ids) else []
-    sizes = dice.choice(len(SIZES), len(ends) + 1, p=SIZES) + 1
-    chosen = np.cumsum(sizes) - 1
-    return np.split(ids, ends[chosen[chosen < len(ends)]])
+    pieces: list[str] = []
+    owners: list[int] = []
+    for owner, text in enumerate(texts):
+        bounds = sentences(text).tolist()
+        sizes = dice.choice(len(SIZES), len(bounds), p=SIZES) + 1
+        last = 0
+        for size in sizes.tolist():
+            if last == len(bounds):
+                break
+            first, last = last, min(last + size, len(bounds))
+            pieces.append(text[bounds[first][0] : bounds[last - 1][1]])
+            owners.append(owner)
+    return pieces, np.array(owners, np.int64)

@@ -16,7 +16,7 @@ from reelsense.text.reviews import Reviews
 from reelsense.text.splits import Split, split
 from reelsense.text.tokenizer import UNKNOWN, Tokenizer, shorten
 from reelsense.text.words import Cleanup, count_words
-from reelsense.training.batches import Examples, Ids
+from reelsense.training.batches import Examples, Ids, Labels
 from reelsense.training.checkpoint import STARTING_WEIGHTS, weights_hash
 from reelsense.training.start import Start
 from reelsense.vectors.glove import WordVectors, coverage, load_vectors
@@ -127,7 +127,7 @@ def words_of_films(
     return Tokenizer(vocabulary, tokenizer.cleanup), [renumbered[row] for row in ids]
 
 
-def as_read(ids: Sequence[Ids], labels: NDArray[np.int8], recipe: Recipe) -> Examples:
+def as_read(ids: Sequence[Ids], labels: Labels, recipe: Recipe) -> Examples:
     """Return token ids and labels as examples, shortened as the recipe says."""
     shortened = [shorten(row, recipe.max_tokens, recipe.keep) for row in ids]
     return Examples(shortened, labels)

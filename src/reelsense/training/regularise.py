@@ -19,7 +19,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+from torch.nn.functional import softplus
 
 from reelsense.model.networks import BiLSTM
 from reelsense.model.recipe import Recipe
@@ -106,12 +106,14 @@ def sum_of(parts: Sequence[Gradients]) -> Gradients:
 
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor:
     """Return -y log p - (1 - y) log (1 - p) of each row, y its label, from 0 to 1."""
-    return binary_cross_entropy_with_logits(scores, labels, reduction="none")
+    # Not torch's own, whose slope p - y is 0 for a positive above 17, and 1e-8 for such a negative.
+    return labels * softplus(-scores) + (1 - labels) * softplus(scores)
 
 
 def entropy(scores: Tensor) -> Tensor:
     """Return -p log p - (1 - p) log (1 - p) of each row (Grandvalet & Bengio 2005, equation 5)."""
-    return softplus(scores) - scores * torch.sigmoid(scores)
+    doubt = -scores.abs()  # the same on this side, where what is left of a sure answer resolves
+    return softplus(doubt) - doubt * torch.sigmoid(doubt)
 
 
 def divergence(answers: Tensor, scores: Tensor) -> Tensor:

@@ -1,0 +1,164 @@
+"""Distillation: what teachers say of many texts, for a student to learn (Hinton et al. 2015).
+
+Teachers are finished runs. They must not have seen what the student holds out, so they were made
+with the same reviews and the same split. Their logits are averaged, with those of the linear
+baseline beside them for whole reviews, and the student learns the probability: of the training
+reviews mixed with their labels, of reviews that have no label, and of stretches of sentences.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reelsense.errors import BadInput
+from reelsense.model.networks import BiLSTM
+from reelsense.model.recipe import Recipe
+from reelsense.model.settings import flag
+from reelsense.text.reviews import Reviews
+from reelsense.text.tokenizer import Tokenizer
+from reelsense.text.words import tokenize
+from reelsense.training import linear
+from reelsense.training.batches import Examples, Pool
+from reelsense.training.checkpoint import (
+    load_tensors,
+    load_weights,
+    read_run,
+    save_tensors,
+    weights_hash,
+)
+from reelsense.training.machine import Machine
+from reelsense.training.measure import logits, probabilities
+from reelsense.training.pools import new_texts, stretches
+from reelsense.training.prepare import Prepared, as_read
+from reelsense.training.start import network_of
+
+FILE: Final = "soft_labels.safetensors"  # in the student's run: a resumed run learns from the same
+OF_THE_SPLIT: Final = ("validation", "test", "split_seed")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A finished run: its network, with the words that this network reads."""
+
+    recipe: Recipe
+    tokenizer: Tokenizer
+    network: BiLSTM
+    sha256: str  # of its weights
+
+
+def read_teacher(run: Path, student: Recipe, reviews: Reviews) -> Teacher:
+    """Return the teacher in the folder of a run.
+
+    Raises:
+        BadInput: it is no finished run, or it may have seen what the student holds out.
+    """
+    recipe, data = read_run(run)
+    for name in OF_THE_SPLIT:
+        ours, theirs = getattr(student, name), getattr(recipe, name)
+        if ours != theirs:
+            raise BadInput(
+                f"{run}: was trained with {flag(name)} {theirs:g}, the student is with {ours:g}; "
+                "a teacher must hold out the same reviews"
+            )
+    if data["hashes"].get("reviews") != reviews.sha256:
+        raise BadInput(
+            f"{run}: was trained on other reviews than {reviews.source}; name the same with --data"
+        )
+    misfit = f"{run}: its weights do not fit its recipe.toml; train again"
+    weights = load_weights(run)
+    network = network_of(recipe, weights, misfit)
+    tokenizer = Tokenizer.load(run / "tokenizer.json")
+    return Teacher(recipe, tokenizer, network, weights_hash(weights))
+
+
+def soft_labels(
+    recipe: Recipe,
+    prepared: Prepared,
+    unlabelled: Sequence[Reviews],
+    teachers: Sequence[Teacher],
+    machine: Machine,
+    run: Path,
+    say: Say,
+) -> tuple[Examples, list[Pool]]:
+    """Return what the student learns: its training part, and the pools, with soft labels.
+
+    What the teachers said is kept in the run's folder; a run that is resumed reads it there.
+    `say` is told what goes on.
+
+    Raises:
+        BadInput: the recipe asks for reviews without a label and there are none, or what was kept
+            does not fit.
+    """
+    training = prepared.reviews.take(prepared.split.train)
+    whole = list(training.texts)
+    if recipe.unlabelled_share:
+        whole += new_texts(recipe, prepared, unlabelled)
+    wanted = round(recipe.sentence_share * len(training))  # in an epoch
+    # No more than the epochs draw: the teachers are the dear part.
+    order = np.random.default_rng(recipe.seed).permutation(len(whole))
+    drawn = [whole[row] for row in order[: wanted * recipe.epochs]]
+    pieces, _ = stretches(drawn, recipe.seed)
+    chosen = np.random.default_rng(recipe.seed).permutation(len(pieces))
+    pieces = [pieces[place] for place in chosen[: wanted * recipe.epochs]]
+    kept = run / FILE
+    if not kept.exists():
+        answers = teach(recipe, training, whole, pieces, teachers, machine, say)
+        save_tensors(kept, {key: torch.from_numpy(value) for key, value in answers.items()}, {})
+    saved = {key: value.numpy() for key, value in load_tensors(kept)[0].items()}
+    if [len(saved["whole"]), len(saved["pieces"])] != [len(whole), len(pieces)]:
+        raise BadInput(f"{kept}: is of other reviews; delete the run folder and distil again")
+
+    def examples(texts: Sequence[str], labels: NDArray[np.float32]) -> Examples:
+        return as_read([prepared.tokenizer.encode(text) for text in texts], labels, recipe)
+
+    n = len(training)
+    mixed = (1 - recipe.soft_share) * training.labels + recipe.soft_share * saved["whole"][:n]
+    pools = []
+    if len(whole) > n:
+        share = round(recipe.unlabelled_share * n)
+        pools.append(Pool(examples(whole[n:], saved["whole"][n:]), share))
+    if pieces:
+        pools.append(Pool(examples(pieces, saved["pieces"]), wanted))
+    return examples(whole[:n], mixed.astype(np.float32)), pools
+
+
+def teach(
+    recipe: Recipe,
+    training: Reviews,
+    whole: Sequence[str],
+    pieces: Sequence[str],
+    teachers: Sequence[Teacher],
+    machine: Machine,
+    say: Say,
+) -> dict[str, NDArray[np.float32]]:
+    """Return the probabilities of whole reviews and of pieces, after all teachers together."""
+    scores = {"whole": np.zeros(len(whole)), "pieces": np.zeros(len(pieces))}
+    for number, teacher in enumerate(teachers, 1):
+        for name, texts in (("whole", whole), ("pieces", pieces)):
+            kind = "reviews" if name == "whole" else "sentences"
+            say(f"Teacher {number} of {len(teachers)} reads {len(texts):,} {kind} ...")
+            scores[name] += answers_of(teacher, texts, machine) / len(teachers)
+    if recipe.linear_share:
+        # Not of the pieces: word pairs say little of a sentence (69.6% of the Rotten Tomatoes
+        # snippets are right, where networks have 76%).
+        say("The linear baseline reads them too ...")
+        model = linear.fit_linear([tokenize(text) for text in training.texts], training.labels)
+        chances = model.probabilities(tokenize(text) for text in whole).clip(1e-6, 1 - 1e-6)
+        of_linear = np.log(chances / (1 - chances))
+        scores["whole"] += recipe.linear_share * (of_linear - scores["whole"])
+    return {name: probabilities(values).astype(np.float32) for name, values in scores.items()}
+
+
+def answers_of(teacher: Teacher, texts: Sequence[str], machine: Machine) -> NDArray[np.float64]:
+    """Return a teacher's logits of some texts."""
+    ids = [teacher.tokenizer.encode(text) for text in texts]
+    examples = as_read(ids, np.full(len(ids), -1, np.int8), teacher.recipe)
+    with machine.workers() as workers:
+        return logits(teacher.network.to(machine.device), examples, machine, workers, machine.bf16)
