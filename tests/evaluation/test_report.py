@@ -206,7 +206,7 @@ def test_without_a_test_the_validation_part_is_shown_and_called_that(run):
     save(run, whole | {"mcnemar": found["mcnemar"]})
     page, text = read(run)
     assert "of 200 validation reviews judged correctly" in text
-    assert "No review was held out for a test." in text
+    assert "No test review was measured." in text
     assert "so the figure flatters" in text
     assert "no epoch was chosen by them" not in text
     assert "The network loses to the linear baseline by 20.0 points" in text

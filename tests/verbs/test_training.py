@@ -147,9 +147,9 @@ def test_train_without_a_test_part(reelsense, here, refused, tiny):
     assert "Measuring on the validation part, beside the linear baseline" in outcome.out
     assert "Measured on the validation part: 20 reviews\n" in outcome.out
     assert re.search(r"^Linear +\d+\.\d\d%  ", outcome.out, re.MULTILINE)
-    assert "No review was held out for a test." in outcome.out
+    assert "No test review was measured." in outcome.out
     page = (here / "run/report.html").read_text()
-    assert "No review was held out for a test." in page
+    assert "No test review was measured." in page
     refused(reelsense("evaluate", "run"), 2, "--part test: run held out no review for it")
     assert reelsense("evaluate", "run", "--part", "validation").code == 0
 

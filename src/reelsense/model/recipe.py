@@ -83,6 +83,9 @@ class Recipe(Settings):
     sentence_share: float = setting(
         0.0, "stretches of one to three sentences in an epoch, for each review"
     )
+    counterfactual_share: float = setting(
+        0.0, "plain sentences and edits that turn them, in an epoch, for each review"
+    )
     soft_share: float = setting(
         0.5, "share of the teachers in what a student learns of a labelled review", high=1
     )

@@ -33,7 +33,7 @@ from reelsense.training.checkpoint import (
 )
 from reelsense.training.machine import Machine
 from reelsense.training.measure import logits, probabilities
-from reelsense.training.pools import new_texts, stretches
+from reelsense.training.pools import edited_sentences, new_texts, stretches
 from reelsense.training.prepare import Prepared, as_read
 from reelsense.training.start import network_of
 
@@ -126,6 +126,8 @@ def soft_labels(
         pools.append(Pool(examples(whole[n:], saved["whole"][n:]), share))
     if pieces:
         pools.append(Pool(examples(pieces, saved["pieces"]), wanted))
+    if recipe.counterfactual_share:  # whose verdicts the rules know better than the teachers
+        pools.append(edited_sentences(recipe, prepared))
     return examples(whole[:n], mixed.astype(np.float32)), pools
 
 

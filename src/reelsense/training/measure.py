@@ -103,15 +103,16 @@ def measure_run(
     prepared: Prepared,
     network: BiLSTM,
     machine: Machine,
+    wanted: Sequence[str] = ("validation", "test"),
 ) -> dict[str, Any]:
     """Measure a run whose training has ended, beside the linear baseline, and write what it shows.
 
     Only here is the test part touched: its curve with the weights of every epoch, then all figures
     with the weights of the epoch that the validation part chose. A part without reviews has no
-    figures; without any, there is no baseline either.
+    figures; without any, there is no baseline either. A part that is not `wanted` is not touched.
     """
     split, reviews = prepared.split, prepared.reviews
-    held_out = [name for name in ("validation", "test") if len(getattr(split, name))]
+    held_out = [name for name in wanted if len(getattr(split, name))]
     parts = {name: reviews.take(getattr(split, name)) for name in held_out}
     examples = {name: prepared.examples(recipe, name) for name in held_out}
     with machine.workers() as workers:
@@ -144,7 +145,7 @@ def measure_run(
         "data": prepared.description(),
         "coverage": prepared.coverage(),
     }
-    rows = np.concatenate([getattr(split, name) for name in ("validation", "test")])
+    rows = np.concatenate([np.zeros(0, np.int64), *(getattr(split, name) for name in held_out)])
     names = [name for name, part in parts.items() for _ in range(len(part))]
     logit = np.concatenate([np.zeros(0), *scores.values()])
     write_atomically(run / "predictions.csv", predictions_csv(reviews.take(rows), names, logit))

@@ -37,12 +37,31 @@ def make_pools(
         ids = [prepared.tokenizer.encode(text) for text in texts]
         examples = as_read(ids, training.labels[owners], recipe)
         pools.append(Pool(examples, round(recipe.sentence_share * len(training))))
+    if recipe.counterfactual_share:
+        pools.append(edited_sentences(recipe, prepared))
     if recipe.unlabelled_share:
         texts = new_texts(recipe, prepared, unlabelled)
         ids = [prepared.tokenizer.encode(text) for text in texts]
         examples = as_read(ids, np.full(len(ids), -1, np.int8), recipe)
         pools.append(Pool(examples, round(recipe.unlabelled_share * len(training))))
     return pools
+
+
+def edited_sentences(recipe: Recipe, prepared: Prepared) -> Pool:
+    """Return the pool of plain sentences of the training reviews and their edits.
+
+    Raises:
+        BadInput: there is no such sentence.
+    """
+    training = prepared.reviews.take(prepared.split.train)
+    texts, chances = counterfactuals(training.texts, training.labels, recipe.seed)
+    if not texts:
+        raise BadInput(
+            f"--counterfactual-share {recipe.counterfactual_share:g}: no sentence of the training "
+            "reviews is plain enough to edit; leave it out"
+        )
+    examples = as_read([prepared.tokenizer.encode(text) for text in texts], chances, recipe)
+    return Pool(examples, round(recipe.counterfactual_share * len(training)))
 
 
 def new_texts(recipe: Recipe, prepared: Prepared, unlabelled: Sequence[Reviews]) -> list[str]:

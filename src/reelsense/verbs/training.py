@@ -44,6 +44,10 @@ RUN = click.option(
     "--run", "run", type=click.Path(path_type=Path), metavar="FOLDER",
     help="Where the run goes; runs/RECIPE by default.",
 )  # fmt: skip
+TRIAL = click.option(
+    "--trial", is_flag=True,
+    help="Measure on the validation part only: no choice is then made on the test part.",
+)  # fmt: skip
 RESUME = click.option("--resume", is_flag=True, help="Go on with the run in that folder.")
 
 
@@ -54,6 +58,7 @@ RESUME = click.option("--resume", is_flag=True, help="Go on with the run in that
 @UNLABELLED
 @RUN
 @RESUME
+@TRIAL
 @data_options
 @machine_options
 @recipe_options(Recipe)
@@ -76,6 +81,7 @@ def train(**given: Any) -> None:
 @UNLABELLED
 @RUN
 @RESUME
+@TRIAL
 @data_options
 @machine_options
 @recipe_options(Recipe)
@@ -142,8 +148,9 @@ def _train(given: dict[str, Any], teachers: Sequence[Path]) -> None:
         running = steps(plan, network, training, validation, run, machine, pools)
         with interruptible() as interrupted:
             output.draw_progress(running, plan, interrupted)
-        click.echo(output.what_it_measures_on(prepared))
-        measured = measure_run(run, plan, prepared, network, machine)
+        wanted = ("validation",) if request.trial else ("validation", "test")
+        click.echo(output.what_it_measures_on(prepared, wanted))
+        measured = measure_run(run, plan, prepared, network, machine, wanted)
         report = write_report(run, dict(zip(reviews.ids, reviews.texts, strict=True)))
         checkpoint.clear_checkpoints(run)  # only now is nothing left to go on with
     except KeyboardInterrupt:
@@ -162,6 +169,7 @@ class _Request:
     unlabelled: tuple[str, ...]
     run: Path | None
     resume: bool
+    trial: bool
     data: str | None
     text_column: str | None
     label_column: str | None

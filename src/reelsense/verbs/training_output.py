@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sized
+from collections.abc import Callable, Generator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,10 +116,10 @@ def _or_none(rows: Sized) -> str:
     return f"{len(rows):,}" if len(rows) else "none"
 
 
-def what_it_measures_on(prepared: "Prepared") -> str:
+def what_it_measures_on(prepared: "Prepared", wanted: Sequence[str]) -> str:
     """Return the line between the training and the measuring of a run."""
     split = prepared.split
-    part = _measured_part({"validation": len(split.validation), "test": len(split.test)})
+    part = _measured_part({name: len(getattr(split, name)) for name in wanted})
     if part is None:
         return "\nWriting the report ..."
     return f"\nMeasuring on the {part} part, beside the linear baseline ..."
@@ -135,7 +135,7 @@ def print_result(measured: dict[str, Any]) -> None:
         return
     print_figures(measured, part, part)
     if part == "validation":
-        click.echo("No review was held out for a test. Validation chose the epoch: it flatters.\n")
+        click.echo("No test review was measured. Validation chose the epoch: it flatters.\n")
 
 
 def _measured_part(sizes: Mapping[str, Any]) -> str | None:

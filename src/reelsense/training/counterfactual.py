@@ -1,0 +1,192 @@
+"""Sentences of the training reviews, and the same with a few words changed that turn their verdict.
+
+Reviews teach a network what words are worth, and little of what "not" does to them: no long review
+is decided by one negation. Kaushik et al., "Learning the Difference that Makes a Difference with
+Counterfactually-Augmented Data", ICLR 2020, had people write such edits; here rules make them of
+sentences with a single telling word, whose verdict is therefore known: "the acting was superb" and
+"the acting was n't superb", "the acting used to be superb", "the acting was superb, but ...".
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reelsense.text.sentences import sentences
+from reelsense.text.words import tokenize
+
+# Adjectives that mean the same of every film; what is "dark" or "slow" is good in one and bad in
+# another. A sentence counts only where its review agrees.
+GOOD: Final = frozenset(
+    """
+    good great excellent wonderful superb brilliant fantastic amazing terrific perfect outstanding
+    awesome fabulous magnificent marvelous splendid beautiful lovely delightful enjoyable fun
+    entertaining funny hilarious charming engaging gripping moving touching powerful memorable
+    impressive believable convincing clever smart intelligent original fresh interesting fascinating
+    exciting thrilling satisfying refreshing worthwhile stunning gorgeous flawless exceptional
+    remarkable likable watchable captivating compelling nice decent solid
+    """.split()  # noqa: SIM905
+)
+BAD: Final = frozenset(
+    """
+    bad terrible awful horrible dreadful poor weak boring dull tedious lame stupid dumb ridiculous
+    silly pathetic laughable predictable forgettable disappointing annoying irritating painful
+    unfunny uninteresting unconvincing unbelievable unwatchable bland flat mediocre lousy atrocious
+    abysmal worthless useless pointless ugly cheap amateurish wooden clumsy tiresome contrived
+    pretentious confusing incoherent messy lifeless shallow ludicrous embarrassing unbearable
+    horrendous crappy trite sloppy uninspired repetitive rotten
+    """.split()  # noqa: SIM905
+)
+LIKES: Final[Mapping[str, str]] = {
+    "liked": "like", "loved": "love", "enjoyed": "enjoy", "adored": "adore", "admired": "admire",
+    "like": "like", "love": "love", "enjoy": "enjoy", "recommend": "recommend",
+}  # fmt: skip
+HATES: Final[Mapping[str, str]] = {
+    "hated": "hate", "disliked": "dislike", "despised": "despise", "detested": "detest",
+    "hate": "hate", "dislike": "dislike", "regret": "regret", "regretted": "regret",
+}  # fmt: skip
+BE: Final = frozenset(["is", "was", "are", "were"])
+PERSONS: Final = frozenset(["i", "we", "they"])
+# What may stand between "was" and the word that it says; the loud ones go where "not" comes.
+QUIET: Final = frozenset("a an the just pretty quite rather also always all that".split())  # noqa: SIM905
+LOUD: Final = frozenset("so very really absolutely truly simply extremely completely".split())  # noqa: SIM905
+# With one of these a rule would be wrong about the verdict.
+TURNS: Final = frozenset(
+    """
+    not n't never no nothing nobody none neither nor hardly barely without lack lacks cannot unless
+    if but although though however despite yet except too would could should supposed thought
+    expected hoped instead than enough only ?
+    """.split()  # noqa: SIM905
+)
+NEGATED: Final = ("n't", "n't", "not", "never", "hardly")  # after a form of "be"
+AT_FIRST: Final = ("at first", "in the past", "years ago", "some people say", "for others")
+NOW: Final = ("but now", "but today", "but these days", "but for me", "but in the end")
+LONGEST: Final = 20  # words
+# What is not good is bad; what is not bad may be no more than fair.
+SURE, TURNED_GOOD = 0.95, 0.8
+
+Words = Sequence[str]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A sentence with one telling word, at `place`, whose verdict is that of its review."""
+
+    words: tuple[str, ...]
+    place: int
+    positive: bool
+
+    def chance(self, turned: bool = False) -> float:
+        """Return the P(positive) of the sentence, or of it when it says the contrary."""
+        if not turned:
+            return SURE if self.positive else 1 - SURE
+        return 1 - SURE if self.positive else TURNED_GOOD
+
+
+def counterfactuals(
+    texts: Sequence[str], labels: NDArray[np.int8], seed: int
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Return plain sentences of the reviews and their edits, as texts, with P(positive).
+
+    For each plain sentence: itself, itself negated, itself as what used to be, and itself beside
+    one of the other verdict, one of the two said to be what counts.
+    """
+    plain = [
+        found
+        for text, label in zip(texts, labels.tolist(), strict=True)
+        for found in plain_sentences(text, label)
+    ]
+    dice = np.random.default_rng(seed)
+    sides = [[one for one in plain if one.positive is side] for side in (False, True)]
+    made: list[tuple[Words, float]] = []
+    for one in plain:
+        made.append((one.words, one.chance()))
+        for edit in (negated(one, dice), outdated(one)):
+            if edit is not None:
+                made.append((edit, one.chance(turned=True)))
+        against = sides[not one.positive]
+        if against:
+            other = against[int(dice.integers(len(against)))]
+            made.append((contrasted(other, one, dice), one.chance()))
+    return [" ".join(words) for words, _ in made], np.array([p for _, p in made], np.float32)
+
+
+def plain_sentences(text: str, label: int) -> Iterator[Plain]:
+    """Yield the sentences of a review whose one telling word agrees with its label."""
+    for first, last in sentences(text).tolist():
+        words = tokenize(text[first:last])
+        if len(words) > LONGEST or TURNS & set(words):
+            continue
+        telling = [place for place, word in enumerate(words) if word in GOOD or word in BAD]
+        verbs = [
+            place
+            for place in range(1, len(words))
+            if words[place - 1] in PERSONS and (words[place] in LIKES or words[place] in HATES)
+        ]
+        if len(telling) + len(verbs) != 1:
+            continue
+        place = (telling + verbs)[0]
+        positive = words[place] in GOOD or words[place] in LIKES
+        if positive == bool(label) and (verbs or _verb(words, place) is not None):
+            yield Plain(tuple(words), place, positive)
+
+
+def negated(one: Plain, dice: np.random.Generator) -> Words | None:
+    """Return the sentence with "not" or the like: of a person's verb, or after "is"."""
+    words, place = list(one.words), one.place
+    base = LIKES.get(words[place]) or HATES.get(words[place])
+    if base is not None and words[place - 1] in PERSONS:
+        do = "do" if base == words[place] else "did"
+        return [*words[:place], do, "n't", base, *words[place + 1 :]]
+    verb = _verb(words, place)
+    if verb is None:
+        return None
+    between = [word for word in words[verb + 1 : place] if word not in LOUD]
+    word = NEGATED[int(dice.integers(len(NEGATED)))]
+    return [*words[: verb + 1], word, *between, *words[place:]]
+
+
+def outdated(one: Plain) -> Words | None:
+    """Return the sentence as what used to be so."""
+    words, place = list(one.words), one.place
+    base = LIKES.get(words[place]) or HATES.get(words[place])
+    if base is not None and words[place - 1] in PERSONS:
+        return [*words[:place], "used", "to", base, *words[place + 1 :]]
+    verb = _verb(words, place)
+    return None if verb is None else [*words[:verb], "used", "to", "be", *words[verb + 1 :]]
+
+
+def contrasted(other: Plain, one: Plain, dice: np.random.Generator) -> Words:
+    """Return both sentences as one in which `one` is what counts."""
+    a, b = _open(other.words), _open(one.words)
+    form = int(dice.integers(6))
+    pick = int(dice.integers(len(AT_FIRST)))
+    if form == 0:
+        return [*a, ",", "but", *b, "."]
+    if form == 1:
+        return [*a, ".", "however", ",", *b, "."]
+    if form == 2:
+        return ["although", *a, ",", *b, "."]
+    if form == 3:
+        return [*b, ",", "even", "though", *a, "."]
+    if form == 4:
+        return [*AT_FIRST[pick].split(), *a, ",", *NOW[pick].split(), *b, "."]
+    return [*b, ",", "even", "if", *a, "."]
+
+
+def _verb(words: Words, place: int) -> int | None:
+    """Return the place of the "is" that says the word at `place`, with nothing weighty between."""
+    here = place - 1
+    while here >= 0 and (words[here] in QUIET or words[here] in LOUD):
+        here -= 1
+    return here if here > 0 and words[here] in BE else None
+
+
+def _open(words: Words) -> list[str]:
+    """Return a sentence without the marks at its end."""
+    kept = list(words)
+    while kept and not kept[-1].isalnum():
+        kept.pop()
+    return kept
