@@ -17,6 +17,7 @@ from reelsense.text.reviews import Reviews
 from reelsense.text.sentences import sentences
 from reelsense.text.splits import normalised, rows_of_new_texts
 from reelsense.training.batches import Pool
+from reelsense.training.counterfactual import counterfactuals
 from reelsense.training.prepare import Prepared, as_read
 
 SIZES: Final = (0.5, 0.3, 0.2)  # shares of the stretches of one, two and three sentences
