@@ -34,6 +34,9 @@ class Recipe(Settings):
     )
     min_count: int = setting(2, "leave out words seen fewer times in the training part", low=1)
     min_films: int = setting(1, "leave out words used by reviews of fewer films", low=1)
+    tie_names: bool = setting(
+        False, "one vector for all names, one for all places, one for all kinds of people"
+    )
     max_words: int = setting(0, "keep only this many most frequent words (0: all)")
 
     # How much of a review is read

@@ -100,18 +100,21 @@ def train(
     run: Path,
     machine: Machine,
     pools: Sequence[Pool] = (),
+    alike: Sequence[NDArray[np.int64]] = (),
 ) -> Generator[Step | EpochEnd]:
     """Train the network, from where the run folder says, and save what each epoch ends with.
 
     Close the generator to interrupt the run between two steps; its state is then saved. Without
     validation reviews an epoch's record has no "validation". Beside the training reviews an epoch
-    draws its share of each pool.
+    draws its share of each pool. The words of each group of `alike` share one vector.
 
     Raises:
         Failure: the loss is not a number, or the folder cannot be written.
     """
     network.to(machine.device)
     weights: Tensors = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    table = network.embedding.weight
+    _share_rows(table.data, alike)
     state = _State(
         weights=weights,
         average={name: weight.detach().clone() for name, weight in weights.items()},
@@ -143,6 +146,8 @@ def train(
                     group["lr"] = group["share"] * learning_rate(recipe, done)
                 shards = pad(examples, rows).shards(position.shards)
                 step = _set_gradients(network, weights, shards, recipe, position, machine, workers)
+                if table.grad is not None:
+                    _share_rows(table.grad, alike)
                 norm = float(clip_grad_norm_(weights.values(), recipe.clip))
                 if not (math.isfinite(step.loss) and math.isfinite(norm)):
                     raise Failure(_not_a_number(recipe, position, step.loss))
@@ -237,6 +242,13 @@ def _share(recipe: Recipe, name: str) -> float:
     if name.startswith("embedding"):
         return recipe.embedding_rate
     return recipe.encoder_rate if "lstm" in name else 1.0
+
+
+def _share_rows(table: Tensor, alike: Sequence[NDArray[np.int64]]) -> None:
+    """Give the rows (V, D) of each group their mean: the same gradients keep them the same."""
+    for group in alike:
+        rows = torch.from_numpy(group).to(table.device)
+        table[rows] = table[rows].mean(dim=0)
 
 
 def _move_average(state: _State, decay: float, steps: int) -> None:

@@ -116,6 +116,7 @@ def _train(given: dict[str, Any], teachers: Sequence[Path]) -> None:
 
     from reelsense.evaluation.report import write_report
     from reelsense.model.networks import build
+    from reelsense.text.alike import words_alike
     from reelsense.training.distil import read_teacher, soft_labels
     from reelsense.training.loop import train as steps
     from reelsense.training.machine import find_machine
@@ -145,7 +146,8 @@ def _train(given: dict[str, Any], teachers: Sequence[Path]) -> None:
     try:
         if masters:
             training, pools = soft_labels(plan, prepared, more, masters, machine, run, click.echo)
-        running = steps(plan, network, training, validation, run, machine, pools)
+        alike = words_alike(prepared.tokenizer.vocabulary) if plan.tie_names else []
+        running = steps(plan, network, training, validation, run, machine, pools, alike)
         with interruptible() as interrupted:
             output.draw_progress(running, plan, interrupted)
         wanted = ("validation",) if request.trial else ("validation", "test")
