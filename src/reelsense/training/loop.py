@@ -244,7 +244,7 @@ def _share(recipe: Recipe, name: str) -> float:
     return recipe.encoder_rate if "lstm" in name else 1.0
 
 
-def _share_rows(table: Tensor, alike: Sequence[NDArray[np.int64]]) -> None:
+def _share_rows(table: torch.Tensor, alike: Sequence[NDArray[np.int64]]) -> None:
     """Give the rows (V, D) of each group their mean: the same gradients keep them the same."""
     for group in alike:
         rows = torch.from_numpy(group).to(table.device)
