@@ -140,6 +140,43 @@ def test_no_epoch_is_an_error_and_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def perplexities(lines):
+    """Lines of history.jsonl, as a pre-training writes them."""
+    return [
+        {"epochs": n / 4, "perplexity": {"forward": 900 / n, "backward": 905.04 / n}}
+        for n in range(1, lines + 1)
+    ]
+
+
+def test_perplexity_has_a_curve_a_direction_with_its_name_and_last_value(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(epoch_plots, "save", lambda figure, path: drawn.append(figure) or path)
+    epoch_plots.draw_perplexity(perplexities(4), tmp_path / "p.png")
+    (axes,) = drawn[0].axes
+    curves = [[list(values) for values in line.get_data()] for line in axes.lines]
+    assert curves == [
+        [[0.25, 0.5, 0.75, 1.0], [900 / n for n in (1, 2, 3, 4)]],
+        [[0.25, 0.5, 0.75, 1.0], [905.04 / n for n in (1, 2, 3, 4)]],
+    ]
+    names = [text for text in axes.texts if "wards" in text.get_text()]
+    assert {text.get_text() for text in names} == {"forwards 225.0", "backwards 226.3"}
+    assert len({text.get_color() for text in names}) == 2
+    heights = sorted(text.get_position()[1] for text in names)
+    assert heights[1] - heights[0] > 0.05  # they lie apart though the curves end together
+    assert "Perplexity" in axes.get_title(loc="left")
+
+
+@pytest.mark.parametrize("lines", [1, 2, 60])
+def test_any_number_of_perplexities(tmp_path, lines):
+    assert is_png(epoch_plots.draw_perplexity(perplexities(lines), tmp_path / "p.png"))
+
+
+def test_no_perplexity_is_an_error_and_leaves_no_file(tmp_path):
+    with pytest.raises(BadInput, match=r"no perplexity to draw: history\.jsonl is empty"):
+        epoch_plots.draw_perplexity([], tmp_path / "p.png")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_words_that_are_formulas_emoji_or_control_characters(tmp_path, texts):
     odd = ("$5", "$x^2$", "\\frac{", "日本", "😀", "a\x96b", "_", "{}", "%", "\n", "نص", "w" * 200)
     assert is_png(data_plots.draw_data(description(odd), tmp_path / "data.png"))

@@ -702,7 +702,7 @@ def test_no_thread_is_left_behind(tmp_path):
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth():
     rates = [learning_rate(TOY, done) for done in np.linspace(0, 1, 101)]
     assert max(rates) == pytest.approx(TOY.learning_rate)
-    assert int(np.argmax(rates)) == round(100 * loop.WARM_UP)
+    assert int(np.argmax(rates)) == round(100 * TOY.warm_up)
     assert rates[0] == rates[-1] == pytest.approx(TOY.learning_rate / 100)
     assert (np.diff(rates[:31]) > 0).all()
     assert (np.diff(rates[30:]) <= 0).all()

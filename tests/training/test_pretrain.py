@@ -502,9 +502,7 @@ def test_resuming_with_other_threads_gives_the_same_weights(whole, tmp_path):
     for threads in (1, 6):
         run = tmp_path / str(threads)
         interrupted(run, after=2)
-        torch.set_num_threads(threads)
         list(start(run, threads=threads))
-        torch.set_num_threads(1)
         assert ended(run) == ended(whole[0])
 
 

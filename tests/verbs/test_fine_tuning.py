@@ -56,7 +56,7 @@ def test_fine_tuning_starts_from_the_weights_and_words_of_the_bundle(
     assert (outcome.code, outcome.err) == (0, "")
     assert "Recipe    fine-tuned: a few gentle epochs from the weights of toy\n" in outcome.out
     assert "Changed   --learning-rate 1e-08\n" in outcome.out
-    assert "Vectors   those of the bundle toy\n" in outcome.out
+    assert "Vectors   those of toy\n" in outcome.out
     words = [(path / "tokenizer.json").read_bytes() for path in (here / "tuned", run)]
     assert words[0] == words[1]
     before, after = (load_file(path / "weights.safetensors") for path in (bundle, here / "tuned"))

@@ -13,13 +13,13 @@ import torch
 from reelsense.model.pretraining import Pretraining
 from reelsense.model.settings import flag
 from reelsense.training import pretrain as module
-from reelsense.training.checkpoint import load_state, load_tensors, weights_hash
+from reelsense.training.checkpoint import clear_checkpoints, load_state, load_tensors, weights_hash
 
 # A run of a second; of a flag twice, the last counts.
 TINY = [
     "pretrain", "--embedding", "vectors.txt", "--dimensions", "6", "--hidden", "4", "--epochs", "2",
-    "--rows", "8", "--window", "15", "--negatives", "10", "--measure", "2", "--precision", "fp32",
-    "--threads", "2", "--run", "run", "--data", "reviews.csv", "--unlabelled", "more.csv",
+    "--rows", "12", "--window", "20", "--negatives", "10", "--measure", "2", "--precision", "fp32",
+    "--threads", "1", "--run", "run", "--data", "reviews.csv", "--unlabelled", "more.csv",
 ]  # fmt: skip
 LEAVES = {
     "recipe.toml", "data.json", "environment.json", "tokenizer.json", "history.jsonl",
@@ -35,6 +35,12 @@ def more(here, made_up):
     )
 
 
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch):
+    """Half the time of a run goes by drawing; the run in a process of its own draws."""
+    monkeypatch.setattr(module, "draw_perplexity", lambda history, path: path.touch())
+
+
 def digest(run):
     """The hash of a run's weights, which is the one in their file."""
     weights, header = load_tensors(run / "weights.safetensors")
@@ -46,9 +52,9 @@ def digest(run):
 def stop_at(monkeypatch):
     """Let Ctrl-C come in a step of the training."""
 
-    def stop(step):
-        real = module._progress
+    real = module._progress
 
+    def stop(step):
         def pressed(recipe, corpus, position, steps):
             if position.steps_done == step:
                 signal.raise_signal(signal.SIGINT)
@@ -72,6 +78,7 @@ def test_a_run_from_reviews_to_weights(here):
     run = here / "run"
     assert {path.name for path in run.iterdir()} == LEAVES
 
+    assert (run / "perplexity.png").read_bytes().startswith(b"\x89PNG")
     words = json.loads((run / "tokenizer.json").read_text())["vocabulary"]
     assert {"great", "film", "more"} <= set(words)
     assert not [word for word in words if re.fullmatch(r"n\d+", word)]  # of one review each
@@ -90,7 +97,8 @@ def test_a_run_from_reviews_to_weights(here):
         rf" +{row['perplexity']['backward']:.2f}\n"
         for row in history
     )
-    said = done.stdout
+    lines = done.stdout.splitlines(keepends=True)
+    said = "".join(line for line in lines if "reviews/s" not in line)  # of a slow machine
     assert re.search(
         r"perplexity of held-out reviews\n +epochs +forwards +backwards\n" + table, said
     )
@@ -113,16 +121,16 @@ def test_a_run_from_reviews_to_weights(here):
 
 def test_the_same_command_gives_the_same_weights_and_another_seed_others(reelsense, here):
     for name, seed in (("run", "0"), ("again", "0"), ("other", "1")):
-        assert reelsense(*TINY, "--run", name, "--seed", seed).code == 0
+        assert reelsense(*TINY, "--epochs", "1", "--run", name, "--seed", seed).code == 0
     assert digest(here / "run") == digest(here / "again") != digest(here / "other")
 
 
 def test_labels_of_unlabelled_reviews_are_not_read(reelsense, here):
-    assert reelsense(*TINY, "--run", "a").code == 0
+    assert reelsense(*TINY, "--epochs", "1", "--run", "a").code == 0
     rows = (here / "more.csv").read_text().splitlines()[1:]
     labelled = "text,label\n" + "".join(f"{row},{n % 3} stars\n" for n, row in enumerate(rows))
     (here / "more.csv").write_text(labelled)
-    assert reelsense(*TINY, "--run", "b").code == 0
+    assert reelsense(*TINY, "--epochs", "1", "--run", "b").code == 0
     assert digest(here / "a") == digest(here / "b")
 
 
@@ -146,14 +154,6 @@ def test_no_unlabelled_reviews_are_needed(reelsense):
     assert "160 to learn from" in outcome.out
 
 
-def test_rows_without_a_text_are_counted(reelsense, here):
-    with (here / "more.csv").open("a") as file:
-        file.write('" "\n')
-    outcome = reelsense(*TINY)
-    assert outcome.code == 0
-    assert re.fullmatch(r".*more\.csv: left out 1 row without text\n", outcome.err)
-
-
 def test_without_held_out_reviews_nothing_is_measured(reelsense, here):
     outcome = reelsense(*TINY, "--validation", "0", "--test", "0")
     assert (outcome.code, outcome.err) == (0, "")
@@ -170,10 +170,10 @@ def test_without_held_out_reviews_nothing_is_measured(reelsense, here):
 
 def test_a_recipe_of_a_file_and_flags_that_change_it(reelsense, here):
     (here / "mine.toml").write_text('name = "mine"\nepochs = 1\nmeasure = 1\nseed = 3\n')
-    short = [a for a in TINY if a not in ("--epochs", "2", "--measure", "--run", "run")]
-    place = short.index("--threads")  # its number was taken out with the others
-    short.insert(place + 1, "2")
-    assert reelsense(*short, "--recipe", "mine.toml", "--seed", "4").code == 0
+    left_out = ("--epochs", "--measure", "--run")
+    pairs = [TINY[place : place + 2] for place in range(1, len(TINY), 2)]
+    flags = [part for pair in pairs if pair[0] not in left_out for part in pair]
+    assert reelsense("pretrain", *flags, "--recipe", "mine.toml", "--seed", "4").code == 0
     saved = Pretraining.from_toml((here / "runs/mine/recipe.toml").read_text(), "x")
     assert (saved.epochs, saved.seed, saved.hidden) == (1, 4, 4)
     assert len((here / "runs/mine/history.jsonl").read_text().splitlines()) == 1
@@ -182,18 +182,14 @@ def test_a_recipe_of_a_file_and_flags_that_change_it(reelsense, here):
 # --- Interrupted, resumed -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [1, 9, 19])
-def test_ctrl_c_saves_and_resume_ends_with_the_same_weights(
-    reelsense, here, refused, stop_at, monkeypatch, step
-):
-    stop_at(step)
-    outcome = reelsense(*TINY)
-    refused(outcome, 130, "interrupted and saved; go on with: reelsense pretrain .* --resume")
-    assert load_state(here / "run")[1].steps_done == step
-    assert not (here / "run/weights.safetensors").exists()
-    monkeypatch.undo()
-    monkeypatch.chdir(here)
-
+def test_ctrl_c_saves_and_resume_ends_with_the_same_weights(reelsense, here, refused, stop_at):
+    for step in (1, 18, 25):  # 18 is the last of an epoch
+        stop_at(step)
+        outcome = reelsense(*TINY, *(["--resume"] if step > 1 else []))
+        refused(outcome, 130, "interrupted and saved; go on with: reelsense pretrain .* --resume")
+        assert load_state(here / "run")[1].steps_done == step
+        assert not (here / "run/weights.safetensors").exists()
+    stop_at(None)
     assert reelsense(*TINY, "--resume").code == 0
     assert reelsense(*TINY, "--run", "whole").code == 0
     assert digest(here / "run") == digest(here / "whole")
@@ -221,8 +217,7 @@ def test_what_is_left_when_it_dies_at_the_very_end_is_cleared_by_resume(
     assert reelsense(*TINY).code == 0
     before = digest(here / "run")
     assert (here / "run/checkpoint").exists()
-    monkeypatch.undo()
-    monkeypatch.chdir(here)
+    monkeypatch.setattr(module, "clear_checkpoints", clear_checkpoints)
     assert reelsense(*TINY, "--resume").code == 0
     assert digest(here / "run") == before
     assert {path.name for path in (here / "run").iterdir()} == LEAVES
@@ -271,8 +266,8 @@ REFUSED = [
     (["--run", "vectors.txt"], r"vectors\.txt is a file, not a folder"),
     (["--hidden", "0"], "--hidden must be at least 1, not 0"),
     (["--dimensions", "4"], r"--dimensions 4: vectors\.txt has 5; give at least as many"),
-    (["--rows", "1000"], "tokens are too few for 1000 rows of 15; lower --rows or --window"),
-    (["--window", "100000"], "tokens are too few for 8 rows of 100000; lower --rows or --window"),
+    (["--rows", "1000"], "tokens are too few for 1000 rows of 20; lower --rows or --window"),
+    (["--window", "100000"], "tokens are too few for 12 rows of 100000; lower --rows or --window"),
     (["--min-count", "9999"], r"no word is left to learn; lower --min-count 9999 and --min-films"),
     (["--max-words", "-1"], "--max-words must be at least 0"),
     (["--validation", "0.6", "--test", "0.5"], "leave nothing to train on"),
@@ -308,11 +303,12 @@ def test_the_run_of_a_training_is_not_gone_on_with(reelsense, here, refused):
     refused(reelsense(*TINY, "--resume"), 2, r"run/recipe\.toml: unknown key '\w+'")
 
 
-def test_a_loss_that_is_not_a_number(reelsense, here, refused):
-    refused(reelsense(*TINY, "--learning-rate", "10", "--clip", "1e6", "--epochs", "30"), 1,
-            "not a number in epoch .*lower --learning-rate than 10")  # fmt: skip
-    for line in (here / "run/history.jsonl").read_text().splitlines():
-        json.loads(line, parse_constant=lambda name: pytest.fail(name))
+def test_a_loss_that_is_not_a_number(reelsense, here, monkeypatch, refused):
+    real = module.sampled_loss
+    monkeypatch.setattr(module, "sampled_loss", lambda *given: real(*given) * float("nan"))
+    refused(reelsense(*TINY), 1, "not a number in epoch 1, step 1; .*lower --learning-rate")
+    monkeypatch.setattr(module, "sampled_loss", real)
+    assert reelsense(*TINY, "--resume").code == 0
 
 
 # --- Help -----------------------------------------------------------------------------------------

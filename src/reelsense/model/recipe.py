@@ -73,6 +73,7 @@ class Recipe(Settings):
     schedule: str = setting(
         "one-cycle", "learning rate over the run", choices=("constant", "one-cycle")
     )
+    warm_up: float = setting(0.3, "share of a one-cycle run in which the rate rises", high=0.9)
     clip: float = setting(1.0, "largest norm of a gradient", low=1e-6)
     average: float = setting(0.998, "decay of the averaged weights (0: use the last)", high=0.99999)
     adversarial: float = setting(

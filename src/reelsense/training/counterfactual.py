@@ -9,6 +9,7 @@ sentences with a single telling word, whose verdict is therefore known: "the act
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -48,18 +49,51 @@ HATES: Final[Mapping[str, str]] = {
     "hate": "hate", "dislike": "dislike", "regret": "regret", "regretted": "regret",
 }  # fmt: skip
 BE: Final = frozenset(["is", "was", "are", "were"])
+BASES: Final = {**LIKES, **HATES}
 PERSONS: Final = frozenset(["i", "we", "they"])
-# What may stand between "was" and the word that it says; the loud ones go where "not" comes.
-QUIET: Final = frozenset("a an the just pretty quite rather also always all that".split())  # noqa: SIM905
-LOUD: Final = frozenset("so very really absolutely truly simply extremely completely".split())  # noqa: SIM905
+# What may stand between "was" and the word that it says. The loud ones go where "not" comes: what
+# is "not just bad" is worse, and what is "not always good" is no bad film.
+QUIET: Final = frozenset("a an the quite all".split())  # noqa: SIM905
+LOUD: Final = frozenset(
+    """
+    so very really absolutely truly simply extremely completely just pretty rather also always
+    """.split()  # noqa: SIM905
+)
+# These tell too, of a noun or a verb that no rule turns: a sentence with one more of them is not
+# plain ("badly acted and boring", turned, would still say "badly acted").
+ALSO_TELL: Final = (
+    frozenset(
+        """
+    best better worst worse favorite favorites favourite favourites badly poorly well beautifully
+    brilliantly wonderfully perfectly horribly terribly painfully waste wasted wasting crap garbage
+    trash rubbish junk mess disaster joke turkey bomb fails failed sucks sucked suck ruined lacked
+    lacking avoid boredom stupidity cliche cliches cliché clichés positive negative masterpiece gem
+    classic delight joy pleasure charm strong underrated overrated unforgettable loves loving liking
+    hates hating enjoying recommended worth worthy problem problems flaw flaws fault faults sorry
+    """.split()  # noqa: SIM905
+    )
+    | set(LIKES) - {"like"}
+    | set(HATES)
+)
+TELLING: Final = GOOD | BAD | ALSO_TELL
 # With one of these a rule would be wrong about the verdict.
 TURNS: Final = frozenset(
     """
     not n't never no nothing nobody none neither nor hardly barely without lack lacks cannot unless
-    if but although though however despite yet except too would could should supposed thought
-    expected hoped instead than enough only ?
+    if but although though however despite yet except too would could should might may supposed
+    thought expected hoped wish instead than enough only otherwise nevertheless nonetheless whereas
+    while used until less least unlike whether maybe perhaps ?
     """.split()  # noqa: SIM905
 )
+# Marks with which a sentence is more than one, or somebody else's.
+BREAKS: Final = frozenset([".", "!", "...", "--", ":", ";", "(", ")", "[", "]", '"', "'", "*", "/"])
+PIECES: Final = frozenset(  # what begins half a sentence
+    "and or so because which who also then first firstly second secondly".split()  # noqa: SIM905
+)
+# Behind one of these a sentence says a second thing, which no edit of the first would turn. Before
+# the telling word "and" may join two subjects, and a comma follow "all in all".
+GO_ON: Final = frozenset(["and", "or", "as", "so", "because", "before"])
+STARTS: Final = frozenset("i it he she we they you this that these those there is was are".split())  # noqa: SIM905
 NEGATED: Final = ("n't", "n't", "not", "never", "hardly")  # after a form of "be"
 AT_FIRST: Final = ("at first", "in the past", "years ago", "some people say", "for others")
 NOW: Final = ("but now", "but today", "but these days", "but for me", "but in the end")
@@ -116,34 +150,37 @@ def counterfactuals(
 def plain_sentences(text: str, label: int) -> Iterator[Plain]:
     """Yield the sentences of a review whose one telling word agrees with its label."""
     for first, last in sentences(text).tolist():
-        words = tokenize(text[first:last])
-        if len(words) > LONGEST or TURNS & set(words):
+        every = tokenize(text[first:last])
+        words = _open(every)
+        if not 0 < len(words) < LONGEST or words[0] in PIECES:
             continue
-        telling = [place for place, word in enumerate(words) if word in GOOD or word in BAD]
-        verbs = [
-            place
-            for place in range(1, len(words))
-            if words[place - 1] in PERSONS and (words[place] in LIKES or words[place] in HATES)
-        ]
-        if len(telling) + len(verbs) != 1:
+        if not (TURNS.isdisjoint(every) and BREAKS.isdisjoint(words)):
             continue
-        place = (telling + verbs)[0]
-        positive = words[place] in GOOD or words[place] in LIKES
-        if positive == bool(label) and (verbs or _verb(words, place) is not None):
-            yield Plain(tuple(words), place, positive)
+        verbs = [place for place in range(len(words)) if _is_said_by_persons(words, place)]
+        telling = [place for place, word in enumerate(words) if word in TELLING]
+        found = sorted({*verbs, *telling})
+        if len(found) != 1 or not (verbs or _is_said_of_something(words, found[0])):
+            continue
+        positive = words[found[0]] in GOOD or words[found[0]] in LIKES
+        if positive == bool(label):
+            yield Plain((*words, "."), found[0], positive)
 
 
 def negated(one: Plain, dice: np.random.Generator) -> Words | None:
     """Return the sentence with "not" or the like: of a person's verb, or after "is"."""
     words, place = list(one.words), one.place
-    base = LIKES.get(words[place]) or HATES.get(words[place])
-    if base is not None and words[place - 1] in PERSONS:
+    if not _says_one_thing(words, place):
+        return None
+    if _is_said_by_persons(words, place):
+        base = BASES[words[place]]
         do = "do" if base == words[place] else "did"
         return [*words[:place], do, "n't", base, *words[place + 1 :]]
     verb = _verb(words, place)
     if verb is None:
         return None
     between = [word for word in words[verb + 1 : place] if word not in LOUD]
+    if between and between[-1] in ("a", "an"):  # "a truly amazing", "an absolutely great"
+        between[-1] = "an" if words[place][0] in "aeiou" else "a"
     word = NEGATED[int(dice.integers(len(NEGATED)))]
     return [*words[: verb + 1], word, *between, *words[place:]]
 
@@ -151,18 +188,23 @@ def negated(one: Plain, dice: np.random.Generator) -> Words | None:
 def outdated(one: Plain) -> Words | None:
     """Return the sentence as what used to be so."""
     words, place = list(one.words), one.place
-    base = LIKES.get(words[place]) or HATES.get(words[place])
-    if base is not None and words[place - 1] in PERSONS:
-        return [*words[:place], "used", "to", base, *words[place + 1 :]]
+    if not _says_one_thing(words, place):
+        return None
+    if _is_said_by_persons(words, place):
+        return [*words[:place], "used", "to", BASES[words[place]], *words[place + 1 :]]
     verb = _verb(words, place)
-    return None if verb is None else [*words[:verb], "used", "to", "be", *words[verb + 1 :]]
+    if verb is None or words[verb - 1] in ("there", "here"):
+        return None
+    between = [word for word in words[verb + 1 : place] if word != "also"]
+    return [*words[:verb], "used", "to", "be", *between, *words[place:]]
 
 
 def contrasted(other: Plain, one: Plain, dice: np.random.Generator) -> Words:
     """Return both sentences as one in which `one` is what counts."""
     a, b = _open(other.words), _open(one.words)
     form = int(dice.integers(6))
-    pick = int(dice.integers(len(AT_FIRST)))
+    # "I" is neither "some people" nor "others".
+    pick = int(dice.integers(len(AT_FIRST) - 2 * ("i" in a)))
     if form == 0:
         return [*a, ",", "but", *b, "."]
     if form == 1:
@@ -176,6 +218,16 @@ def contrasted(other: Plain, one: Plain, dice: np.random.Generator) -> Words:
     return [*b, ",", "even", "if", *a, "."]
 
 
+def _is_said_by_persons(words: Words, place: int) -> bool:
+    """Say whether the word at `place` is what persons did: "i loved"."""
+    return place > 0 and words[place - 1] in PERSONS and words[place] in BASES
+
+
+def _is_said_of_something(words: Words, place: int) -> bool:
+    """Say whether the word at `place` is an adjective of the lists behind "is"."""
+    return words[place] in GOOD | BAD and _verb(words, place) is not None
+
+
 def _verb(words: Words, place: int) -> int | None:
     """Return the place of the "is" that says the word at `place`, with nothing weighty between."""
     here = place - 1
@@ -184,9 +236,15 @@ def _verb(words: Words, place: int) -> int | None:
     return here if here > 0 and words[here] in BE else None
 
 
+def _says_one_thing(words: Words, place: int) -> bool:
+    """Say whether the word at `place` is all that the sentence says, as far as can be seen."""
+    second = any(word in GO_ON and after in STARTS for word, after in pairwise(words[:place]))
+    # "So bad that", "so bad it 's funny"
+    result = "so" in words[max(0, place - 2) : place] and words[place + 1] in STARTS
+    return not (second or result or (GO_ON | {","}) & set(words[place + 1 :]))
+
+
 def _open(words: Words) -> list[str]:
-    """Return a sentence without the marks at its end."""
-    kept = list(words)
-    while kept and not kept[-1].isalnum():
-        kept.pop()
-    return kept
+    """Return a sentence without the marks around it."""
+    said = [place for place, word in enumerate(words) if any(map(str.isalnum, word))]
+    return list(words[said[0] : said[-1] + 1]) if said else []

@@ -19,7 +19,9 @@ from reelsense.errors import BadInput
 from reelsense.model.networks import BiLSTM
 from reelsense.model.recipe import Recipe
 from reelsense.model.settings import flag
+from reelsense.text.fingerprints import seen
 from reelsense.text.reviews import Reviews
+from reelsense.text.splits import normalised
 from reelsense.text.tokenizer import Tokenizer
 from reelsense.text.words import tokenize
 from reelsense.training import linear
@@ -35,7 +37,7 @@ from reelsense.training.machine import Machine
 from reelsense.training.measure import logits, probabilities
 from reelsense.training.pools import edited_sentences, new_texts, stretches
 from reelsense.training.prepare import Prepared, as_read
-from reelsense.training.start import network_of
+from reelsense.training.start import learned_before, network_of
 
 FILE: Final = "soft_labels.safetensors"  # in the student's run: a resumed run learns from the same
 OF_THE_SPLIT: Final = ("validation", "test", "split_seed")
@@ -53,7 +55,16 @@ class Teacher:
     sha256: str  # of its weights
 
 
-def read_teacher(run: Path, student: Recipe, reviews: Reviews) -> Teacher:
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What a student learns from: texts that the teachers are asked of, and edited sentences."""
+
+    whole: list[str]  # the training reviews, then those without a label
+    pieces: list[str]  # stretches of sentences of both
+    edited: list[Pool]  # whose verdicts the rules know better than the teachers
+
+
+def read_teacher(run: Path, student: Recipe, prepared: Prepared) -> Teacher:
     """Return the teacher in the folder of a run.
 
     Raises:
@@ -64,12 +75,21 @@ def read_teacher(run: Path, student: Recipe, reviews: Reviews) -> Teacher:
         ours, theirs = getattr(student, name), getattr(recipe, name)
         if ours != theirs:
             raise BadInput(
-                f"{run}: was trained with {flag(name)} {theirs:g}, the student is with {ours:g}; "
+                f"{run}: was trained with {flag(name)} {theirs}, the student is with {ours}; "
                 "a teacher must hold out the same reviews"
             )
+    reviews = prepared.reviews
     if data["hashes"].get("reviews") != reviews.sha256:
         raise BadInput(
             f"{run}: was trained on other reviews than {reviews.source}; name the same with --data"
+        )
+    rows = [*prepared.split.validation, *prepared.split.test]
+    if known := int(
+        seen((normalised(reviews.texts[row]) for row in rows), learned_before(run)).sum()
+    ):
+        raise BadInput(
+            f"{run}: started from weights that had learned from {known:,} of the {len(rows):,} "
+            "reviews that the student holds out; name another teacher"
         )
     misfit = f"{run}: its weights do not fit its recipe.toml; train again"
     weights = load_weights(run)
@@ -78,10 +98,31 @@ def read_teacher(run: Path, student: Recipe, reviews: Reviews) -> Teacher:
     return Teacher(recipe, tokenizer, network, weights_hash(weights))
 
 
+def make_lessons(recipe: Recipe, prepared: Prepared, unlabelled: Sequence[Reviews]) -> Lessons:
+    """Return what the recipe has the student learn; the same again for a run that is resumed.
+
+    Raises:
+        BadInput: the recipe asks for reviews without a label, or for edited sentences, and there
+            are none.
+    """
+    training = prepared.reviews.take(prepared.split.train)
+    whole = list(training.texts)
+    if recipe.unlabelled_share:
+        whole += new_texts(recipe, prepared, unlabelled)
+    # No more than the epochs draw: the teachers are the dear part.
+    most = _sentences(recipe, training) * recipe.epochs
+    order = np.random.default_rng(recipe.seed).permutation(len(whole))
+    pieces, _ = stretches([whole[row] for row in order[:most]], recipe.seed)
+    chosen = np.random.default_rng(recipe.seed).permutation(len(pieces))
+    pieces = [pieces[place] for place in chosen[:most]]
+    edited = [edited_sentences(recipe, prepared)] if recipe.counterfactual_share else []
+    return Lessons(whole, pieces, edited)
+
+
 def soft_labels(
     recipe: Recipe,
     prepared: Prepared,
-    unlabelled: Sequence[Reviews],
+    lessons: Lessons,
     teachers: Sequence[Teacher],
     machine: Machine,
     run: Path,
@@ -93,42 +134,35 @@ def soft_labels(
     `say` is told what goes on.
 
     Raises:
-        BadInput: the recipe asks for reviews without a label and there are none, or what was kept
-            does not fit.
+        BadInput: what was kept does not fit.
     """
     training = prepared.reviews.take(prepared.split.train)
-    whole = list(training.texts)
-    if recipe.unlabelled_share:
-        whole += new_texts(recipe, prepared, unlabelled)
-    wanted = round(recipe.sentence_share * len(training))  # in an epoch
-    # No more than the epochs draw: the teachers are the dear part.
-    order = np.random.default_rng(recipe.seed).permutation(len(whole))
-    drawn = [whole[row] for row in order[: wanted * recipe.epochs]]
-    pieces, _ = stretches(drawn, recipe.seed)
-    chosen = np.random.default_rng(recipe.seed).permutation(len(pieces))
-    pieces = [pieces[place] for place in chosen[: wanted * recipe.epochs]]
+    whole, pieces, n = lessons.whole, lessons.pieces, len(training)
     kept = run / FILE
     if not kept.exists():
         answers = teach(recipe, training, whole, pieces, teachers, machine, say)
         save_tensors(kept, {key: torch.from_numpy(value) for key, value in answers.items()}, {})
     saved = {key: value.numpy() for key, value in load_tensors(kept)[0].items()}
-    if [len(saved["whole"]), len(saved["pieces"])] != [len(whole), len(pieces)]:
+    sizes = {key: len(value) for key, value in saved.items()}
+    if sizes != {"whole": len(whole), "pieces": len(pieces)}:
         raise BadInput(f"{kept}: is of other reviews; delete the run folder and distil again")
 
     def examples(texts: Sequence[str], labels: NDArray[np.float32]) -> Examples:
         return as_read([prepared.tokenizer.encode(text) for text in texts], labels, recipe)
 
-    n = len(training)
     mixed = (1 - recipe.soft_share) * training.labels + recipe.soft_share * saved["whole"][:n]
     pools = []
     if len(whole) > n:
         share = round(recipe.unlabelled_share * n)
         pools.append(Pool(examples(whole[n:], saved["whole"][n:]), share))
     if pieces:
-        pools.append(Pool(examples(pieces, saved["pieces"]), wanted))
-    if recipe.counterfactual_share:  # whose verdicts the rules know better than the teachers
-        pools.append(edited_sentences(recipe, prepared))
-    return examples(whole[:n], mixed.astype(np.float32)), pools
+        pools.append(Pool(examples(pieces, saved["pieces"]), _sentences(recipe, training)))
+    return examples(whole[:n], mixed.astype(np.float32)), pools + lessons.edited
+
+
+def _sentences(recipe: Recipe, training: Reviews) -> int:
+    """Return how many stretches an epoch draws."""
+    return round(recipe.sentence_share * len(training))
 
 
 def teach(

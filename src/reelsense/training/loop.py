@@ -37,7 +37,6 @@ from reelsense.training.machine import Machine
 from reelsense.training.measure import logits, loss_and_accuracy
 from reelsense.training.regularise import Gradients, gradients, sum_of
 
-WARM_UP = 0.3  # share of a one-cycle run in which the rate rises (Smith & Topin 2018)
 # A short memory of squared gradients (0.999 is usual): with it, the vector of a rare word moves a
 # third as far each time the word is seen.
 BETAS = (0.9, 0.99)
@@ -181,13 +180,14 @@ def train(
 def learning_rate(recipe: Recipe, done: float) -> float:
     """Return the rate when a share `done` of the run is over.
 
-    one-cycle: up in a straight line for the first 30%, then down a half cosine to a hundredth.
+    one-cycle: up in a straight line for the first part, `warm_up`, then down a half cosine to a
+    hundredth (Smith & Topin 2018).
     """
     if recipe.schedule == "constant":
         return recipe.learning_rate
-    if done < WARM_UP:
-        return recipe.learning_rate * max(0.01, done / WARM_UP)
-    falling = 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+    if done < recipe.warm_up:
+        return recipe.learning_rate * max(0.01, done / recipe.warm_up)
+    falling = 0.5 * (1 + math.cos(math.pi * (done - recipe.warm_up) / (1 - recipe.warm_up)))
     return recipe.learning_rate * max(0.01, falling)
 
 

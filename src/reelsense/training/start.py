@@ -94,16 +94,26 @@ def read_language_model(folder: Path, name: str) -> Start:
     """Return what the run of a pre-training gives to a training.
 
     Raises:
-        BadInput: it is no such run, or it has not finished.
+        BadInput: it is no such run, it has not finished, or its words and weights do not fit.
     """
-    made, _ = read_run_of(folder, Pretraining)
+    try:
+        made, _ = read_run_of(folder, Pretraining)
+    except BadInput as error:
+        raise BadInput(
+            f"{error}; --from takes a run of `reelsense pretrain`, or a bundle"
+        ) from None
+    if not (folder / "weights.safetensors").exists():
+        raise BadInput(
+            f"{folder}: has no weights yet; finish it with `reelsense pretrain --resume`"
+        )
     recipe = Recipe(
         name=made.name,
         hidden=made.hidden,
         **{key: getattr(made, key) for key in ("embedding", "min_count", "min_films", "max_words")},
     )
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
-    weights = {name: weight.float() for name, weight in load_weights(folder).items()}
+    weights = {key: weight.float() for key, weight in load_weights(folder).items()}
+    _check_words(folder, tokenizer, weights)
     return Start(name, recipe, tokenizer, weights, np.empty(0, np.uint64))
 
 
@@ -124,13 +134,19 @@ def read_start(
     saved, _ = load_tensors(folder / "weights.safetensors")
     weights = {name: weight.float() for name, weight in saved.items()}
     recipe = Recipe.from_values(about["recipe"], f"{folder / 'bundle.json'}")
-    network = network_of(recipe, weights, f"{folder}: its weights do not fit its recipe")
-    if len(network.embedding.weight) != len(tokenizer.vocabulary):
-        raise BadInput(
-            f"{folder}: {len(tokenizer.vocabulary):,} words in its tokenizer.json, "
-            f"{len(network.embedding.weight):,} in its weights; take another copy of the bundle"
-        )
+    network_of(recipe, weights, f"{folder}: its weights do not fit its recipe")
+    _check_words(folder, tokenizer, weights)
     return Start(about["name"], recipe, tokenizer, weights, learned)
+
+
+def _check_words(folder: Path, tokenizer: Tokenizer, weights: Tensors) -> None:
+    """Refuse weights of other words than the tokenizer's."""
+    words, rows = len(tokenizer.vocabulary), len(weights["embedding.weight"])
+    if words != rows:
+        raise BadInput(
+            f"{folder}: {words:,} words in its tokenizer.json, {rows:,} in its weights; "
+            "take another copy of the folder"
+        )
 
 
 def fine_tuning(start: Start, changes: Mapping[str, Any]) -> Recipe:

@@ -27,6 +27,10 @@ from reelsense.verbs.options import (
 )
 
 if TYPE_CHECKING:
+    from reelsense.model.networks import BiLSTM
+    from reelsense.training.batches import Pool
+    from reelsense.training.distil import Lessons, Teacher
+    from reelsense.training.machine import Machine
     from reelsense.training.prepare import Prepared
     from reelsense.training.start import Start
 
@@ -70,12 +74,12 @@ def train(**given: Any) -> None:
     With --test 0 it is measured on the validation part only; with --validation 0 as well it learns
     from every review, and nothing is measured.
     """
-    _train(given, ())
+    _train(given, (), "default")
 
 
 @click.command(cls=_Train)
 @click.argument("teachers", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--recipe", metavar="NAME", default="small", show_default=True,
+@click.option("--recipe", metavar="NAME", show_default="small",
               help="The student's, as with `reelsense train`.")  # fmt: skip
 @FROM
 @UNLABELLED
@@ -91,15 +95,15 @@ def distil(teachers: tuple[Path, ...], **given: Any) -> None:
     They label the training reviews, those of --unlabelled, and stretches of one to three sentences
     of both. What they said is kept in the run. The student is a run as any other.
     """
-    _train(given, teachers)
+    _train(given, teachers, "small")
 
 
-def _train(given: dict[str, Any], teachers: Sequence[Path]) -> None:
+def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -> None:
     """Do what `train` and `distil` have in common: `given` are the values of their flags."""
     changes = {field.name: given.pop(field.name) for field in values_of(Recipe)}
     request = _Request(**given)
     chosen = {key: value for key, value in changes.items() if value is not None}
-    start, usual, plan = _start_and_plan(request.origin, request.recipe, request.data, chosen)
+    start, usual, plan = _start_and_plan(request, usual_recipe, chosen)
     run = request.run or Path("runs") / plan.name
     source = source_of(request.data, request.text_column, request.label_column, request.labels)
     source["unlabelled"] = [place_of_unlabelled(name) for name in request.unlabelled]
@@ -114,25 +118,22 @@ def _train(given: dict[str, Any], teachers: Sequence[Path]) -> None:
         return
     reviews, more = read(source), read_unlabelled(source["unlabelled"])
 
-    from reelsense.evaluation.report import write_report
     from reelsense.model.networks import build
-    from reelsense.text.alike import words_alike
-    from reelsense.training.distil import read_teacher, soft_labels
-    from reelsense.training.loop import train as steps
+    from reelsense.training.distil import make_lessons, read_teacher
     from reelsense.training.machine import find_machine
-    from reelsense.training.measure import measure_run, write_environment
+    from reelsense.training.measure import write_environment
     from reelsense.training.pools import make_pools
     from reelsense.training.prepare import prepare
 
-    masters = [read_teacher(teacher, plan, reviews) for teacher in teachers]
     machine = find_machine(request.device, request.threads, plan.precision)
     prepared = prepare(plan, reviews, start)
+    masters = [read_teacher(teacher, plan, prepared) for teacher in teachers]
+    lessons = make_lessons(plan, prepared, more) if masters else None
+    pools = [] if masters else make_pools(plan, prepared, more)
     if start is None:
         network = build(plan, prepared.vectors.matrix, prepared.vectors.found)
     else:
         network = start.network(plan)
-    training, validation = (prepared.examples(plan, part) for part in ("train", "validation"))
-    pools = [] if masters else make_pools(plan, prepared, more)
     hashes = prepared.hashes()
     hashes |= {f"unlabelled {place}": part.sha256 for place, part in enumerate(more, 1)}
     hashes |= {f"teacher {place}": master.sha256 for place, master in enumerate(masters, 1)}
@@ -143,23 +144,57 @@ def _train(given: dict[str, Any], teachers: Sequence[Path]) -> None:
     click.echo(output.what_it_trains_on(usual, plan, prepared, machine))
     if start is not None:
         _note_the_start(run, f"--from {request.origin}", start, prepared)
+    job = _Job(run, plan, prepared, network, machine, pools, lessons, masters)
     try:
-        if masters:
-            training, pools = soft_labels(plan, prepared, more, masters, machine, run, click.echo)
-        alike = words_alike(prepared.tokenizer.vocabulary) if plan.tie_names else []
-        running = steps(plan, network, training, validation, run, machine, pools, alike)
-        with interruptible() as interrupted:
-            output.draw_progress(running, plan, interrupted)
-        wanted = ("validation",) if request.trial else ("validation", "test")
-        click.echo(output.what_it_measures_on(prepared, wanted))
-        measured = measure_run(run, plan, prepared, network, machine, wanted)
-        report = write_report(run, dict(zip(reviews.ids, reviews.texts, strict=True)))
-        checkpoint.clear_checkpoints(run)  # only now is nothing left to go on with
+        _learn_and_measure(job, ("validation",) if request.trial else ("validation", "test"))
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {how_to_go_on()}") from None
+
+
+def _learn_and_measure(job: "_Job", wanted: Sequence[str]) -> None:
+    """Do all that a run does once its input is good, and say what came of it."""
+    from reelsense.evaluation.report import write_report
+    from reelsense.text.alike import words_alike
+    from reelsense.training.checkpoint import clear_checkpoints
+    from reelsense.training.distil import soft_labels
+    from reelsense.training.loop import train as steps
+    from reelsense.training.measure import measure_run
+
+    run, plan, prepared, network, machine = (
+        job.run, job.plan, job.prepared, job.network, job.machine,
+    )  # fmt: skip
+    training, validation = (prepared.examples(plan, part) for part in ("train", "validation"))
+    pools = job.pools
+    if job.lessons is not None:
+        training, pools = soft_labels(
+            plan, prepared, job.lessons, job.masters, machine, run, click.echo
+        )
+    alike = words_alike(prepared.tokenizer.vocabulary) if plan.tie_names else []
+    running = steps(plan, network, training, validation, run, machine, pools, alike)
+    with interruptible() as interrupted:
+        output.draw_progress(running, plan, interrupted)
+    click.echo(output.what_it_measures_on(prepared, wanted))
+    measured = measure_run(run, plan, prepared, network, machine, wanted)
+    reviews = prepared.reviews
+    report = write_report(run, dict(zip(reviews.ids, reviews.texts, strict=True)))
+    clear_checkpoints(run)  # only now is nothing left to go on with
     output.print_result(measured)
     click.echo(f"Weights   {run / 'weights.safetensors'}  sha256 {measured['weights_sha256']}")
     click.echo(f"Report    {report}")
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A run whose input is good."""
+
+    run: Path
+    plan: Recipe
+    prepared: "Prepared"
+    network: "BiLSTM"
+    machine: "Machine"
+    pools: "list[Pool]"
+    lessons: "Lessons | None"  # of a student, in place of the pools
+    masters: "list[Teacher]"
 
 
 @dataclass(frozen=True)
@@ -181,11 +216,12 @@ class _Request:
 
 
 def _start_and_plan(
-    origin: str | None, recipe: str | None, data: str | None, changes: dict[str, Any]
+    request: _Request, usual_recipe: str, changes: dict[str, Any]
 ) -> "tuple[Start | None, Recipe, Recipe]":
     """Return what the run starts from, the recipe that it would have, and that with the changes."""
+    origin, recipe = request.origin, request.recipe
     if origin is None:
-        usual = read_recipe(recipe or "default")
+        usual = read_recipe(recipe or usual_recipe)
         return None, usual, usual.changed(**changes)
 
     from reelsense.training.start import fine_tuning, read_language_model, read_start, started
@@ -193,14 +229,14 @@ def _start_and_plan(
     path = bundle_path(origin)
     if (path / "recipe.toml").exists():
         start = read_language_model(path, origin)
-        usual = read_recipe(recipe or "accurate")
+        usual = read_recipe(recipe or ("accurate" if usual_recipe == "default" else usual_recipe))
         return start, started(usual, start, {}), started(usual, start, changes)
 
     from reelsense.bundle.folder import read_bundle, trained_on
 
     if recipe is not None:
         raise BadInput(f"--recipe {recipe} cannot go with --from, which brings one; leave one out")
-    if data is None:
+    if request.data is None:
         raise BadInput("--from needs --data with the reviews to fine-tune on; add it")
     found = read_bundle(path)
     start = read_start(found.path, found.about, found.tokenizer, trained_on(found.path))
