@@ -16,7 +16,8 @@ from reelsense.model.recipe import Recipe
 from reelsense.model.settings import flag
 
 VERBS = [
-    "predict", "info", "doctor", "train", "evaluate", "export", "data", "download", "recipes",
+    "predict", "info", "doctor", "train", "distil", "pretrain", "evaluate", "export", "data",
+    "download", "recipes",
 ]  # fmt: skip
 
 
@@ -46,8 +47,9 @@ def test_help_lists_the_verbs_in_the_order_of_use(reelsense):
     assert reelsense("-h") == (code, out, err)
 
 
-def test_help_of_train_names_every_value_of_a_recipe(reelsense):
-    shown = reelsense("train", "--help")[1].partition("Values of the recipe:")[2]
+@pytest.mark.parametrize("verb", ["train", "distil"])
+def test_help_of_a_training_names_every_value_of_a_recipe(reelsense, verb):
+    shown = reelsense(verb, "--help")[1].partition("Values of the recipe:")[2]
     for field in dataclasses.fields(Recipe):
         assert (f"  {flag(field.name)} " in shown) == (field.name not in ("name", "about"))
 

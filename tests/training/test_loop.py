@@ -83,10 +83,17 @@ def machine(threads=2, bf16=False):
 
 
 def start(
-    run, recipe=TOY, threads=2, training=TRAINING, validation=VALIDATION, bf16=False, pools=()
+    run,
+    recipe=TOY,
+    threads=2,
+    training=TRAINING,
+    validation=VALIDATION,
+    bf16=False,
+    pools=(),
+    alike=(),
 ):
     network = build(recipe)
-    return train(recipe, network, training, validation, run, machine(threads, bf16), pools)
+    return train(recipe, network, training, validation, run, machine(threads, bf16), pools, alike)
 
 
 def steps_of(recipe=TOY, training=TRAINING, pools=()):
@@ -721,3 +728,98 @@ def test_the_machine_is_what_was_asked_for():
 def test_history_is_strict_json(whole):
     for line in (whole[0] / "history.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(name))
+
+
+# --- Words that share a vector --------------------------------------------------------------------
+
+ALIKE = (np.array([1, 12, 13, 40]), np.array([15, 20]))
+UNTIED = sorted(set(range(WORDS)) - {1, 12, 13, 40, 15, 20})
+
+
+def tables(run, epoch=TOY.epochs):
+    """The word vectors that an epoch ended with, averaged, and those that the run goes on with."""
+    state = load_state(run)[0]
+    averaged = load_tensors(epoch_path(run, epoch))[0]["embedding.weight"]
+    return averaged, state["average.embedding.weight"], state["weights.embedding.weight"]
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory):
+    """A run with words alike, without interruption."""
+    run = tmp_path_factory.mktemp("tied")
+    torch.set_num_threads(1)
+    list(start(run, alike=ALIKE))
+    return run
+
+
+def test_words_alike_have_the_same_vector_and_another_group_has_another(tied):
+    for table in tables(tied):
+        for group in ALIKE:
+            assert (table[group] == table[group[0]]).all()
+        assert not torch.equal(table[1], table[15])
+        assert len({tuple(row.tolist()) for row in table[UNTIED]}) == len(UNTIED)
+
+
+def test_words_alike_go_on_learning(tied):
+    before = build(TOY).embedding.weight.detach()
+    for group in ALIKE:
+        moved = tables(tied)[2][group[0]] - before[group].mean(dim=0)
+        assert moved.abs().max() > 1e-3
+
+
+def test_words_alike_are_the_same_after_every_epoch(tied):
+    for epoch in range(1, TOY.epochs + 1):
+        table = load_tensors(epoch_path(tied, epoch))[0]["embedding.weight"]
+        for group in ALIKE:
+            assert (table[group] == table[group[0]]).all()
+
+
+@pytest.mark.parametrize("after", [1, steps_of() + 2])
+def test_a_run_with_words_alike_goes_on_as_if_never_interrupted(tied, tmp_path, after):
+    interrupted(tmp_path, TOY, after, alike=ALIKE)
+    for group in ALIKE:
+        table = load_state(tmp_path)[0]["weights.embedding.weight"]
+        assert (table[group] == table[group[0]]).all()
+    list(start(tmp_path, alike=ALIKE))
+    assert hashes(tmp_path) == hashes(tied)
+    assert figures(tmp_path) == figures(tied)
+
+
+def test_pools_noise_and_rates_of_ones_own_keep_words_alike(tmp_path):
+    list(start(tmp_path, SEMI, pools=POOLS, alike=ALIKE))
+    for table in tables(tmp_path, SEMI.epochs):
+        for group in ALIKE:
+            assert (table[group] == table[group[0]]).all()
+
+
+def test_frozen_vectors_are_shared_too(tmp_path):
+    recipe = TOY.changed(train_embedding=False, epochs=1)
+    list(start(tmp_path, recipe, alike=ALIKE))
+    table = load_tensors(epoch_path(tmp_path, 1))[0]["embedding.weight"]
+    before = build(recipe).embedding.weight
+    for group in ALIKE:
+        assert torch.equal(table[group], before[group].mean(dim=0).expand(len(group), -1))
+    assert torch.equal(table[UNTIED], before[UNTIED])
+
+
+def test_rows_that_share_get_their_mean_and_no_other_row_is_touched():
+    table = torch.randn(WORDS, 3, generator=torch.Generator().manual_seed(0))
+    shared = table.clone()
+    loop._share_rows(shared, ALIKE)
+    for group in ALIKE:
+        assert torch.equal(shared[group], table[group].mean(dim=0).expand(len(group), -1))
+    assert torch.equal(shared[UNTIED], table[UNTIED])
+    loop._share_rows(table, ())
+    assert not torch.equal(shared, table)
+
+
+def test_what_one_word_of_a_group_meets_moves_them_all_and_no_word_that_was_not_met(tmp_path):
+    """Without a decay, a word without a gradient stays where it was."""
+    ids = [np.array([12, 5], np.int32), np.array([15, 7], np.int32)] * 8
+    training = Examples(ids, (np.arange(16) % 2 == 0).astype(np.int8))
+    recipe = TOY.changed(epochs=1, embedding_dropout=0.0, word_dropout=0.0)
+    list(start(tmp_path, recipe, training=training, alike=ALIKE))
+    table, before = tables(tmp_path, 1)[2], build(recipe).embedding.weight.detach().clone()
+    loop._share_rows(before, ALIKE)
+    moved = (table != before).any(dim=1).nonzero().flatten().tolist()
+    assert moved == [1, 5, 7, 12, 13, 15, 20, 40]

@@ -94,7 +94,7 @@ def one_core():
 class Toy:
     """A run from its reviews to its figures."""
 
-    def __init__(self, folder, **changes):
+    def __init__(self, folder, wanted=("validation", "test"), **changes):
         self.run, self.reviews = folder / "run", toy_reviews()
         self.recipe = toy_recipe(folder).changed(**changes)
         self.prepared = prepare(self.recipe, self.reviews)
@@ -114,7 +114,9 @@ class Toy:
         self.before = read_history(self.run)
         epochs = range(1, self.recipe.epochs + 1)
         self.epochs = {n: load_tensors(epoch_path(self.run, n))[0] for n in epochs}
-        self.result = measure_run(self.run, self.recipe, self.prepared, self.network, MACHINE)
+        self.result = measure_run(
+            self.run, self.recipe, self.prepared, self.network, MACHINE, wanted
+        )
         self.checkpoints_left = sorted(path.name for path in (self.run / "checkpoint").iterdir())
         clear_checkpoints(self.run)
 
@@ -283,6 +285,19 @@ def test_a_trial_shows_the_validation_part_beside_the_baseline_and_no_figure_of_
     assert all("test" not in row for row in read_history(trial.run))
     assert {row["part"] for row in table(trial.run)} == {"validation"}
     assert {path.stem for path in trial.run.glob("*.png")} == PICTURES
+
+
+def test_a_test_part_that_is_not_wanted_is_left_for_later(tmp_path):
+    toy = Toy(tmp_path, wanted=("validation",), epochs=4)
+    saved = strict(toy.run / "metrics.json")
+    assert "test" not in saved
+    assert set(saved["baseline"]) == {"name", "seconds", "validation"}
+    assert saved["mcnemar"]["n"] == saved["validation"]["n"]
+    assert saved["split"]["test"] == len(toy.prepared.split.test) > 0
+    assert read_history(toy.run) == toy.before
+    assert {row["part"] for row in table(toy.run)} == {"validation"}
+    later = evaluate_run(toy.run, toy.recipe, toy.reviews, None, None, tmp_path / "later", MACHINE)
+    assert (later["part"], later["test"]["n"]) == ("test", saved["split"]["test"])
 
 
 def test_a_run_on_everything_keeps_its_last_epoch_and_has_no_figures(everything):

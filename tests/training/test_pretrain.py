@@ -14,6 +14,7 @@ from reelsense.model.pretraining import Pretraining
 from reelsense.model.recipe import Recipe
 from reelsense.text.tokenizer import SPECIAL, Tokenizer
 from reelsense.training import pretrain as module
+from reelsense.training import windows
 from reelsense.training.checkpoint import (
     load_state,
     load_tensors,
@@ -160,7 +161,7 @@ def a_window(step=0, recipe=TOY):
         for turned in (False, True)
     ]
     position = module.Position(step=step, shards=2)
-    return texts, module._window(recipe, texts, position, module._chances(CORPUS.counts))
+    return texts, windows.draw_window(recipe, texts, position, windows.chances_of(CORPUS.counts))
 
 
 def test_windows_follow_each_other_and_the_last_token_of_one_is_the_first_of_the_next():
@@ -192,13 +193,13 @@ def test_the_words_of_a_step_are_its_negatives_and_then_what_else_it_reads():
 
 def test_steps_and_epochs_and_seeds_draw_negatives_of_their_own():
     texts, _ = a_window()
-    chances = module._chances(np.full(5000, 3))
+    chances = windows.chances_of(np.full(5000, 3))
     places = [module.Position(epoch, step) for epoch in (1, 2) for step in (0, 1)]
     drawn = [
         tuple(window.words[: window.negatives].tolist())
         for recipe in (TOY, TOY.changed(seed=6))
         for place in places
-        for window in [module._window(recipe, texts, place, chances)]
+        for window in [windows.draw_window(recipe, texts, place, chances)]
     ]
     assert len(set(drawn)) == 8
     assert len(drawn[0]) > 10
@@ -206,14 +207,14 @@ def test_steps_and_epochs_and_seeds_draw_negatives_of_their_own():
 
 def test_the_chance_to_be_a_negative_is_the_one_stated():
     counts = np.array([50, 400, 100, 30, 9, 3, 1, 0])
-    chances = module._chances(counts)
+    chances = windows.chances_of(counts)
     assert chances.sum() == pytest.approx(1)
     assert chances[1] / chances[2] == pytest.approx(4**0.75)
     texts = [np.arange(8, dtype=np.int32)[None]] * 2  # so that every word is in every window
     recipe = TOY.changed(negatives=5, window=7)
     times, draws = np.zeros(8), 4000
     for epoch in range(draws):
-        window = module._window(recipe, texts, module.Position(epoch), chances)
+        window = windows.draw_window(recipe, texts, module.Position(epoch), chances)
         times[window.words[: window.negatives].numpy()] += 1
     expected = np.zeros(8)
     expected[window.words.numpy()] = window.log_expected.exp().numpy()
@@ -229,7 +230,7 @@ def gradients_of(recipe, network, shards, states, step=1):
     weights = dict(network.named_parameters())
     position = module.Position(step=step, shards=shards)
     with machine().workers() as workers:
-        return module._set_gradients(
+        return windows.set_gradients(
             network, weights, window, states, recipe, position, machine(), workers
         )
 
@@ -245,7 +246,7 @@ def some_states(network):
 @pytest.mark.parametrize("shards", [1, 3])
 def test_the_gradient_is_that_of_the_mean_loss_of_a_token_in_both_directions(monkeypatch, shards):
     """Written out over the whole table by autograd, without shards and without places."""
-    monkeypatch.setattr(module, "FRESH", 0.0)
+    monkeypatch.setattr(windows, "FRESH", 0.0)
     recipe = TOY.changed(dropout=0.0, negatives=6)
     network = build_language_model(recipe, CORPUS)
     states = some_states(network)
@@ -316,7 +317,7 @@ def test_gradients_are_not_added_to_those_of_the_step_before():
 def test_some_rows_begin_a_window_as_if_a_review_began_there():
     state = (torch.ones(1, 4000, 3), torch.full((1, 4000, 3), 2.0))
     rows = torch.arange(1000, 4000)
-    hidden, cell = module._refreshed(state, rows, torch.Generator().manual_seed(0))
+    hidden, cell = windows._refreshed(state, rows, torch.Generator().manual_seed(0))
     assert hidden.shape == cell.shape == (1, 3000, 3)
     fresh = hidden[0, :, 0] == 0
     assert 0.03 < fresh.float().mean() < 0.07
@@ -623,7 +624,7 @@ def test_no_thread_is_left_behind(tmp_path):
 def test_a_loss_or_gradient_that_is_not_a_number_stops_the_run_and_says_what_to_try(
     tmp_path, monkeypatch, what
 ):
-    calls, real, good = [], module.sampled_loss, steps_of() + 2
+    calls, real, good = [], windows.sampled_loss, steps_of() + 2
 
     def broken(predicted, table, *rest):
         calls.append(1)
@@ -632,7 +633,7 @@ def test_a_loss_or_gradient_that_is_not_a_number_stops_the_run_and_says_what_to_
             return loss
         return loss * math.nan if what == "loss" else loss + (0 * table.sum()).sqrt()
 
-    monkeypatch.setattr(module, "sampled_loss", broken)
+    monkeypatch.setattr(windows, "sampled_loss", broken)
     with pytest.raises(Failure) as caught:
         list(start(tmp_path, threads=1))
     assert str(caught.value) == (

@@ -6,18 +6,31 @@ import torch
 
 from reelsense.errors import BadInput
 from reelsense.model.networks import build
+from reelsense.model.pretraining import Pretraining
 from reelsense.model.recipe import Recipe
 from reelsense.text.fingerprints import hash_texts, to_npy
 from reelsense.text.tokenizer import Tokenizer
-from reelsense.training.checkpoint import STARTING_WEIGHTS, open_run, save_tensors
+from reelsense.training.checkpoint import (
+    STARTING_WEIGHTS,
+    load_weights,
+    open_run,
+    save_tensors,
+    weights_hash,
+)
+from reelsense.training.corpus import Corpus
+from reelsense.training.pretrain import build_language_model, finish
 from reelsense.training.start import (
     FIXED,
     GENTLE,
+    OF_THE_LANGUAGE_MODEL,
     STARTED_FROM,
     fine_tuning,
     learned_before,
+    read_language_model,
     read_start,
+    started,
 )
+from reelsense.vectors.glove import WordVectors
 
 RECIPE = Recipe(
     name="shipped", about="all reviews", hidden=3, validation=0.0, test=0.0, seed=7, split_seed=9,
@@ -147,3 +160,140 @@ def test_weights_of_something_else_are_refused(folder):
     (folder / "weights.safetensors").write_bytes(b"x")
     with pytest.raises(BadInput, match=r"weights\.safetensors: damaged"):
         read_start(folder, ABOUT, WORDS, LEARNED)
+
+
+# --- From a language model ------------------------------------------------------------------------
+
+READ = Pretraining(
+    name="read", hidden=3, dimensions=5, embedding="toy.vec", min_count=3, min_films=2,
+    max_words=40, seed=1,
+)  # fmt: skip
+
+
+def write_language_model(folder, recipe=READ):
+    """Write the run of a pre-training that has learned nothing yet; return its network."""
+    words = len(WORDS.vocabulary)
+    vectors = np.random.default_rng(1).normal(size=(words, 4)).astype(np.float32)
+    known = WordVectors(vectors, np.arange(words) > 1, "toy")
+    corpus = Corpus(WORDS, known, np.ones(words, np.int64), (), (), {})
+    model = build_language_model(recipe, corpus)
+    open_run(folder, recipe, {}, {"reviews": "x"}, resume=False)
+    WORDS.save(folder / "tokenizer.json")
+    finish(folder, model)
+    return model
+
+
+@pytest.fixture
+def language_model(tmp_path):
+    write_language_model(tmp_path / "lm")
+    return tmp_path / "lm"
+
+
+def test_lstms_table_and_words_of_a_language_model_are_the_networks_to_the_last_bit(tmp_path):
+    given = write_language_model(tmp_path / "lm").state_dict()
+    start = read_language_model(tmp_path / "lm", "lm")
+    network = start.network(started(Recipe(dense=2, seed=4), start, {}))
+    taken = network.state_dict()
+    of_the_start = [name for name in taken if not name.startswith(("dense.", "output."))]
+    assert len(of_the_start) == 9  # the table, and four weights of each direction
+    assert all(torch.equal(taken[name], given[name]) for name in of_the_start)
+    assert start.tokenizer.vocabulary == WORDS.vocabulary
+    assert (start.vectors().matrix == given["embedding.weight"].numpy()).all()
+    assert start.vectors().source == "those of lm"
+    assert start.is_language_model
+    assert start.learned.tolist() == []
+
+
+def test_the_output_after_a_language_model_is_that_of_the_seed(language_model):
+    start = read_language_model(language_model, "lm")
+
+    def output(seed):
+        return start.network(started(Recipe(seed=seed), start, {})).output.weight
+
+    assert torch.equal(output(4), output(4))
+    assert not torch.equal(output(4), output(5))
+    assert output(4).std() > 0
+
+
+def test_training_the_network_leaves_the_language_model_as_it_was(language_model):
+    start = read_language_model(language_model, "lm")
+    before = weights_hash(start.weights)
+    with torch.no_grad():
+        for weight in start.network(started(Recipe(), start, {})).parameters():
+            weight.add_(1)
+    assert weights_hash(start.weights) == before
+
+
+def test_a_bundle_is_no_language_model(folder):
+    start = read_start(folder, ABOUT, WORDS, LEARNED)
+    assert not start.is_language_model
+    assert start.fixed == FIXED
+
+
+def test_what_the_language_model_decides_overrides_the_recipe_in_silence(language_model):
+    start = read_language_model(language_model, "lm")
+    recipe = Recipe(
+        name="mine", hidden=99, layers=2, embedding="other", cleanup="classic", min_count=9,
+        min_films=9, max_words=9, pooling="last", dense=7, dropout=0.1, seed=3,
+    )  # fmt: skip
+    made = started(recipe, start, {"dense": 5, "epochs": 8})
+    own = {"hidden": 3, "embedding": "toy.vec", "min_count": 3, "min_films": 2, "max_words": 40}
+    plain = {"arch": "bilstm", "layers": 1, "cleanup": "none"}
+    assert {name: getattr(made, name) for name in OF_THE_LANGUAGE_MODEL} == own | plain
+    assert made == recipe.changed(**own, **plain, dense=5, epochs=8)
+
+
+@pytest.mark.parametrize("name", OF_THE_LANGUAGE_MODEL)
+def test_what_the_language_model_was_made_with_cannot_be_changed(language_model, name):
+    start = read_language_model(language_model, "lm")
+    option = "--" + name.replace("_", "-")
+    with pytest.raises(BadInput) as caught:
+        started(Recipe(), start, {name: getattr(Recipe(), name)})
+    assert str(caught.value) == (
+        f"{option} cannot be changed with --from: lm was made with "
+        f"{getattr(start.recipe, name)}; leave {option} out"
+    )
+
+
+def test_a_pretraining_that_has_not_finished_is_refused(language_model):
+    (language_model / "weights.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"lm: has no weights yet; .* `reelsense pretrain --resume`"):
+        read_language_model(language_model, "lm")
+
+
+def test_a_damaged_language_model_is_refused(language_model):
+    file = language_model / "weights.safetensors"
+    other = {name: weight + 1 for name, weight in load_weights(language_model).items()}
+    save_tensors(file, other, {"sha256": "that of the first"})
+    with pytest.raises(BadInput, match="the weights are not those that were saved"):
+        read_language_model(language_model, "lm")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(BadInput, match=r"weights\.safetensors: damaged"):
+        read_language_model(language_model, "lm")
+
+
+def test_a_language_model_with_the_words_of_another_is_refused(language_model):
+    other = Tokenizer.fit(["more words than the other one has got in its vocabulary"], min_count=1)
+    other.save(language_model / "tokenizer.json")
+    with pytest.raises(BadInput, match=rf"lm: {len(other.vocabulary)} words in its tokenizer"):
+        read_language_model(language_model, "lm")
+
+
+def test_a_language_model_whose_weights_do_not_fit_its_recipe_is_refused(language_model):
+    (language_model / "recipe.toml").write_text(READ.changed(hidden=4).to_toml())
+    start = read_language_model(language_model, "lm")
+    with pytest.raises(BadInput, match="the weights of lm do not fit the recipe"):
+        start.network(started(Recipe(), start, {}))
+
+
+def test_the_run_of_a_training_is_no_language_model(tmp_path):
+    open_run(tmp_path / "run", RECIPE, {}, {"reviews": "x"}, resume=False)
+    with pytest.raises(BadInput, match="--from takes a run of `reelsense pretrain`, or a bundle"):
+        read_language_model(tmp_path / "run", "run")
+
+
+def test_a_run_from_a_language_model_has_learned_from_nothing_before(tmp_path, language_model):
+    start = read_language_model(language_model, "lm")
+    open_run(tmp_path / "run", RECIPE, {}, {STARTING_WEIGHTS: "y"}, resume=False)
+    (tmp_path / "run" / STARTED_FROM).write_bytes(to_npy(start.learned))
+    assert learned_before(tmp_path / "run").tolist() == []

@@ -323,3 +323,11 @@ def test_help_names_every_value_of_the_recipe_by_itself(reelsense):
     for option in ("--unlabelled", "--recipe", "--run", "--resume", "--data", "--device"):
         assert f"  {option} " in options
         assert f"  {option} " not in values
+
+
+def test_rows_without_a_text_are_counted(reelsense, here):
+    with (here / "more.csv").open("a") as file:
+        file.write('" "\n')
+    outcome = reelsense(*TINY)
+    assert outcome.code == 0
+    assert re.fullmatch(r".*more\.csv: left out 1 row without text\n", outcome.err)

@@ -77,9 +77,15 @@ def probabilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def loss_and_accuracy(scores: NDArray[np.float64], labels: Labels) -> dict[str, float]:
-    """Return the mean cross-entropy in nats (from logits: exact however sure) and the accuracy."""
+    """Return the mean cross-entropy in nats (from logits: exact however sure) and the accuracy.
+
+    A soft label counts as the side on which it lies.
+    """
     loss = np.logaddexp(0, scores) - labels * scores
-    return {"loss": float(loss.mean()), "accuracy": float(((scores >= 0) == (labels == 1)).mean())}
+    return {
+        "loss": float(loss.mean()),
+        "accuracy": float(((scores >= 0) == (labels >= 0.5)).mean()),
+    }
 
 
 def add_test_curve(

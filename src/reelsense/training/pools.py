@@ -29,15 +29,13 @@ def make_pools(
     """Return the pools that the recipe asks for: the stretches have their review's label.
 
     Raises:
-        BadInput: the recipe asks for reviews without a label and there are none.
+        BadInput: the recipe asks for reviews without a label, for sentences or for edits of them,
+            and there are none.
     """
     training = prepared.reviews.take(prepared.split.train)
     pools = []
     if recipe.sentence_share:
-        texts, owners = stretches(training.texts, recipe.seed)
-        ids = [prepared.tokenizer.encode(text) for text in texts]
-        examples = as_read(ids, training.labels[owners], recipe)
-        pools.append(Pool(examples, round(recipe.sentence_share * len(training))))
+        pools.append(stretches_of_reviews(recipe, prepared))
     if recipe.counterfactual_share:
         pools.append(edited_sentences(recipe, prepared))
     if recipe.unlabelled_share:
@@ -48,12 +46,35 @@ def make_pools(
     return pools
 
 
+def stretches_of_reviews(recipe: Recipe, prepared: Prepared) -> Pool:
+    """Return the pool of the training reviews in stretches, each with its review's label.
+
+    Raises:
+        BadInput: no training review has a word.
+    """
+    training = prepared.reviews.take(prepared.split.train)
+    texts, owners = stretches(training.texts, recipe.seed)
+    if not texts:
+        raise BadInput(
+            f"--sentence-share {recipe.sentence_share:g}: the training reviews have no sentences; "
+            "leave it out"
+        )
+    ids = [prepared.tokenizer.encode(text) for text in texts]
+    examples = as_read(ids, training.labels[owners], recipe)
+    return Pool(examples, round(recipe.sentence_share * len(training)))
+
+
 def edited_sentences(recipe: Recipe, prepared: Prepared) -> Pool:
     """Return the pool of plain sentences of the training reviews and their edits.
 
     Raises:
-        BadInput: there is no such sentence.
+        BadInput: there is no such sentence, or its "not" would be cleaned away.
     """
+    if recipe.cleanup == "classic":
+        raise BadInput(
+            f"--counterfactual-share {recipe.counterfactual_share:g} teaches what 'not' does, and "
+            "--cleanup classic takes that word away; leave out one of the two"
+        )
     training = prepared.reviews.take(prepared.split.train)
     texts, chances = counterfactuals(training.texts, training.labels, recipe.seed)
     if not texts:

@@ -38,13 +38,11 @@ from reelsense.training.checkpoint import (
 )
 from reelsense.training.corpus import END, Corpus, streams
 from reelsense.training.machine import Machine
-from reelsense.training.perplexity import perplexity, sampled_loss
+from reelsense.training.perplexity import perplexity
+from reelsense.training.windows import chances_of, draw_window, set_gradients
 
 BETAS: Final = (0.9, 0.99)  # see `loop.BETAS`
 WARM_UP: Final = 0.02  # share of the run in which the rate rises
-FRESH: Final = 0.05  # share of the rows that begin a window as if a review began there
-# Negatives are drawn as often as their count to this power (Mikolov et al. 2013).
-FLATTENED: Final = 0.75
 SAVE_SECONDS: Final = 300  # so much work a kill -9 costs
 LEARNED_SPREAD: Final = 0.1  # of the dimensions that GloVe does not have, when they begin
 DIRECTIONS: Final = ("forward", "backward")
@@ -69,20 +67,6 @@ class Measured:
     """
 
     record: dict[str, Any]
-
-
-@dataclass(frozen=True, eq=False)
-class _Window:
-    """What a step reads: `ids` (2, B, T + 1) numbers into the `words` (U,) of the step.
-
-    The last of the T + 1 tokens is only predicted. The first `negatives` words are the negatives;
-    `log_expected` (U,) is the log of the chance of each word to be among them.
-    """
-
-    ids: Tensor
-    words: Tensor
-    negatives: int
-    log_expected: Tensor
 
 
 def build_language_model(recipe: Pretraining, corpus: Corpus) -> LanguageModel:
@@ -130,7 +114,7 @@ def pretrain(
         position = saved[1]
         _restore(saved[0], weights, optimizer, states)
     history = [row for row in read_history(run) if row["step"] <= position.steps_done]
-    chances = _chances(corpus.counts)
+    chances = chances_of(corpus.counts)
 
     with machine.workers() as workers:
         while position.epoch <= recipe.epochs:
@@ -144,8 +128,8 @@ def pretrain(
                 started = time.perf_counter()
                 done = (position.epoch - 1 + position.step / steps) / recipe.epochs
                 optimizer.param_groups[0]["lr"] = learning_rate(recipe, done)
-                window = _window(recipe, texts, position, chances)
-                losses, states = _set_gradients(
+                window = draw_window(recipe, texts, position, chances)
+                losses, states = set_gradients(
                     network, weights, window, states, recipe, position, machine, workers
                 )
                 norm = float(torch.nn.utils.clip_grad_norm_(weights.values(), recipe.clip))
@@ -194,123 +178,6 @@ def _text(recipe: Pretraining, corpus: Corpus, epoch: int, backwards: bool) -> N
     """Return the text of an epoch in a direction, (rows, tokens)."""
     order = np.random.default_rng([recipe.seed, epoch])
     return streams(corpus.training, recipe.rows, order, backwards)
-
-
-def _chances(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the chance of each word to be drawn as a negative, (V,)."""
-    flattened = np.asarray(counts, np.float64) ** FLATTENED
-    return np.asarray(flattened / flattened.sum())
-
-
-def _window(
-    recipe: Pretraining,
-    texts: list[NDArray[np.int32]],
-    position: Position,
-    chances: NDArray[np.float64],
-) -> _Window:
-    """Return the tokens of a step and its negatives, with the words that occur in either.
-
-    The table has tens of thousands of rows and a step uses some three thousand of them: gradients
-    are made for those alone.
-    """
-    first = position.step * recipe.window
-    ids = np.stack([text[:, first : first + recipe.window + 1] for text in texts])
-    dice = np.random.default_rng([recipe.seed, position.epoch, position.step])
-    drawn = np.searchsorted(chances.cumsum(), dice.random(recipe.negatives))
-    negatives = np.unique(np.minimum(drawn, len(chances) - 1))
-    others = np.setdiff1d(ids, negatives)
-    words = np.concatenate([negatives, others]).astype(np.int64)
-    place = np.zeros(len(chances), np.int64)
-    place[words] = np.arange(len(words))
-    # The chance to be drawn at least once; a word that is never drawn is never compared by it.
-    drawn_once = -np.expm1(recipe.negatives * np.log1p(-np.minimum(chances[words], 1 - 1e-12)))
-    return _Window(
-        torch.from_numpy(place[ids]),
-        torch.from_numpy(words),
-        len(negatives),
-        torch.from_numpy(np.log(np.maximum(drawn_once, 1e-12))).float(),
-    )
-
-
-def _set_gradients(
-    network: LanguageModel,
-    weights: Tensors,
-    window: _Window,
-    states: list[State],
-    recipe: Pretraining,
-    position: Position,
-    machine: Machine,
-    workers: ThreadPoolExecutor,
-) -> tuple[list[float], list[State]]:
-    """Set the gradients of the sum of both directions' mean losses; return those and the states.
-
-    A worker takes some rows of one direction there and back; sums are taken in a fixed order.
-    """
-    words = window.words.to(machine.device)
-    table = network.embedding.weight.detach()[words]
-    expected = window.log_expected.to(machine.device)
-    parts = torch.arange(recipe.rows).tensor_split(position.shards)
-    jobs = [(turned, rows) for turned in (False, True) for rows in parts]
-
-    def backward(job: int) -> tuple[list[Tensor], float, State]:
-        backwards, rows = jobs[job]
-        chance = np.random.SeedSequence([recipe.seed, position.epoch, position.step, job])
-        noise = torch.Generator(machine.device).manual_seed(int(chance.generate_state(1)[0]))
-        ids = window.ids[int(backwards), rows].to(machine.device)
-        lstm, head = network.direction(backwards)
-        used = [table.clone().requires_grad_(), head.bias.detach()[words].requires_grad_()]
-        own = [*lstm.parameters(), head.project.weight]
-        state = _refreshed(states[backwards], rows, noise)
-        with torch.autocast(machine.device.type, torch.bfloat16, enabled=machine.bf16):
-            predicted, after = network.read(backwards, used[0][ids[:, :-1]], state, noise)
-            loss = sampled_loss(
-                predicted.flatten(0, 1), used[0], used[1] - expected, ids[:, 1:].flatten(),
-                window.negatives,
-            ) / (recipe.rows * recipe.window)  # fmt: skip
-        gradients = torch.autograd.grad(loss, [*used, *own])
-        after = (after[0].detach().float(), after[1].detach().float())
-        return list(gradients), float(loss.detach()), after
-
-    results = list(workers.map(backward, range(len(jobs))))
-    for weight in weights.values():
-        weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad.zero_()
-    of_table = torch.zeros_like(table)
-    losses, after = [0.0, 0.0], []
-    for (backwards, _), (gradients, loss, state) in zip(jobs, results, strict=True):
-        lstm, head = network.direction(backwards)
-        of_table += gradients[0]
-        _grad(head.bias).index_add_(0, words, gradients[1])
-        for weight, gradient in zip(
-            (*lstm.parameters(), head.project.weight), gradients[2:], strict=True
-        ):
-            _grad(weight).add_(gradient)
-        losses[backwards] += loss
-        after.append(state)
-    of_table[words == END] = 0.0
-    _grad(network.embedding.weight).index_copy_(0, words, of_table)
-    shards = position.shards
-    joined = [
-        (torch.cat([h for h, _ in group], dim=1), torch.cat([c for _, c in group], dim=1))
-        for group in (after[:shards], after[shards:])
-    ]
-    return losses, joined
-
-
-def _grad(weight: Tensor) -> Tensor:
-    """Return the gradient of a weight, which has been set."""
-    assert weight.grad is not None
-    return weight.grad
-
-
-def _refreshed(state: State, rows: Tensor, noise: torch.Generator) -> State:
-    """Return the state of some rows, a few of them set to the state at the beginning of a text.
-
-    A classifier begins every review there, and running text comes by it once in an epoch.
-    """
-    device = state[0].device
-    goes_on = torch.empty(1, len(rows), 1, device=device).bernoulli_(1 - FRESH, generator=noise)
-    rows = rows.to(device)
-    return state[0][:, rows] * goes_on, state[1][:, rows] * goes_on
 
 
 def _tensors(weights: Tensors, optimizer: torch.optim.Adam, states: list[State]) -> Tensors:

@@ -130,10 +130,14 @@ def read(source: dict[str, Any]) -> "Reviews":
         label_column=source.get("label_column"),
         label_values=tuple(values) if values else None,
     )
+    _say_what_was_left_out(reviews)
+    return reviews
+
+
+def _say_what_was_left_out(reviews: "Reviews") -> None:
     if reviews.empty:
         rows = "row" if reviews.empty == 1 else "rows"
         click.echo(f"{reviews.source}: left out {reviews.empty:,} {rows} without text", err=True)
-    return reviews
 
 
 def place_of_unlabelled(source: str) -> str:
@@ -145,11 +149,20 @@ def place_of_unlabelled(source: str) -> str:
     return str(Path(source).resolve())
 
 
-def read_unlabelled(sources: Sequence[str]) -> "list[Reviews]":
-    """Read reviews without looking at a label."""
+def read_unlabelled(sources: Sequence[str], text_column: str | None) -> "list[Reviews]":
+    """Read reviews without looking at a label, and say what was left out.
+
+    A file's texts are in `text_column`, as those of --data, if it names one.
+    """
     from reelsense.text.reviews import read_reviews
 
-    return [read_reviews(source, labelled=False, parts=("unsup",)) for source in sources]
+    found = []
+    for source in sources:
+        is_table = Path(source).is_file() and not source.lower().endswith((".tar.gz", ".tgz"))
+        column = text_column if is_table else None
+        found.append(read_reviews(source, text_column=column, labelled=False, parts=("unsup",)))
+        _say_what_was_left_out(found[-1])
+    return found
 
 
 def need_folder(path: Path) -> None:

@@ -55,9 +55,9 @@ def pretrain(
     threads: int | None,
     **changes: Any,
 ) -> None:
-    """Learn the language of reviews, forwards and backwards, without their labels.
+    """Learn the language of reviews, whose labels nobody reads.
 
-    The words of the labelled reviews of --data are read too, but for those that a training with the
+    Two language models, one forwards and one backwards. The words of the labelled reviews of --data are read too, but for those that a training with the
     same --validation, --test and --split-seed holds out. `reelsense train --from FOLDER` starts
     from the weights. Ctrl-C saves the run; the same command with --resume goes on.
     """
@@ -74,7 +74,7 @@ def pretrain(
         click.echo(f"{run} has finished already: {run / 'weights.safetensors'}")
         return
     source["unlabelled"] = [place_of_unlabelled(name) for name in unlabelled]
-    labelled, more = read(source), read_unlabelled(source["unlabelled"])
+    labelled, more = read(source), read_unlabelled(source["unlabelled"], source["text_column"])
 
     from reelsense.training.corpus import read_corpus
     from reelsense.training.machine import find_machine
@@ -104,7 +104,7 @@ def pretrain(
         raise Interrupted(f"interrupted; {how_to_go_on()}") from None
     click.echo(f"\nWeights   {run / 'weights.safetensors'}  sha256 {digest}")
     if corpus.validation:
-        click.echo(f"Perplexity {run / 'perplexity.png'}")
+        click.echo(f"Curve     {run / 'perplexity.png'}")
     click.echo(f"Go on     reelsense train --from {run} --recipe accurate")
 
 

@@ -28,6 +28,7 @@ from reelsense.verbs.options import (
 
 if TYPE_CHECKING:
     from reelsense.model.networks import BiLSTM
+    from reelsense.text.reviews import Reviews
     from reelsense.training.batches import Pool
     from reelsense.training.distil import Lessons, Teacher
     from reelsense.training.machine import Machine
@@ -90,10 +91,11 @@ def train(**given: Any) -> None:
 @machine_options
 @recipe_options(Recipe)
 def distil(teachers: tuple[Path, ...], **given: Any) -> None:
-    """Train a small network on what TEACHERS, runs of the same split, say of many texts.
+    """Train a small network on what TEACHERS say of many texts.
 
-    They label the training reviews, those of --unlabelled, and stretches of one to three sentences
-    of both. What they said is kept in the run. The student is a run as any other.
+    TEACHERS are runs of the same split. They label the training reviews, those of --unlabelled, and
+    stretches of one to three sentences of both. What they said is kept in the run. The student is a
+    run as any other.
     """
     _train(given, teachers, "small")
 
@@ -107,6 +109,11 @@ def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -
     run = request.run or Path("runs") / plan.name
     source = source_of(request.data, request.text_column, request.label_column, request.labels)
     source["unlabelled"] = [place_of_unlabelled(name) for name in request.unlabelled]
+    if request.unlabelled and not plan.unlabelled_share:
+        raise BadInput(
+            "--unlabelled: the recipe reads no review without a label; ask for some with "
+            "--unlabelled-share"
+        )
     need_folder(run)
 
     from reelsense.training import checkpoint
@@ -116,9 +123,8 @@ def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -
     if there and (run / "report.html").exists() and not checkpoint.state_path(run).exists():
         click.echo(f"{run} has finished already: {run / 'report.html'}")
         return
-    reviews, more = read(source), read_unlabelled(source["unlabelled"])
+    reviews, more = read(source), read_unlabelled(source["unlabelled"], source["text_column"])
 
-    from reelsense.model.networks import build
     from reelsense.training.distil import make_lessons, read_teacher
     from reelsense.training.machine import find_machine
     from reelsense.training.measure import write_environment
@@ -130,13 +136,7 @@ def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -
     masters = [read_teacher(teacher, plan, prepared) for teacher in teachers]
     lessons = make_lessons(plan, prepared, more) if masters else None
     pools = [] if masters else make_pools(plan, prepared, more)
-    if start is None:
-        network = build(plan, prepared.vectors.matrix, prepared.vectors.found)
-    else:
-        network = start.network(plan)
-    hashes = prepared.hashes()
-    hashes |= {f"unlabelled {place}": part.sha256 for place, part in enumerate(more, 1)}
-    hashes |= {f"teacher {place}": master.sha256 for place, master in enumerate(masters, 1)}
+    network, hashes = _network(plan, prepared), _hashes(prepared, more, masters)
     # From here on the input is good.
     checkpoint.open_run(run, plan, source, hashes, request.resume)
     prepared.tokenizer.save(run / "tokenizer.json")
@@ -149,6 +149,25 @@ def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -
         _learn_and_measure(job, ("validation",) if request.trial else ("validation", "test"))
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {how_to_go_on()}") from None
+
+
+def _network(plan: Recipe, prepared: "Prepared") -> "BiLSTM":
+    """Return the network with its first weights."""
+    from reelsense.model.networks import build
+
+    if prepared.start is not None:
+        return prepared.start.network(plan)
+    return build(plan, prepared.vectors.matrix, prepared.vectors.found)
+
+
+def _hashes(
+    prepared: "Prepared", unlabelled: "Sequence[Reviews]", masters: "Sequence[Teacher]"
+) -> dict[str, str]:
+    """Return the SHA-256 of everything that the run learns from."""
+    hashes = prepared.hashes()
+    hashes |= {f"unlabelled {place}": part.sha256 for place, part in enumerate(unlabelled, 1)}
+    hashes |= {f"teacher {place}": master.sha256 for place, master in enumerate(masters, 1)}
+    return hashes
 
 
 def _learn_and_measure(job: "_Job", wanted: Sequence[str]) -> None:
