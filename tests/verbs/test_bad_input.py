@@ -51,10 +51,10 @@ REFUSED = [
     (["train", "--crop-tokens", "9", "--max-tokens", "5"], "--crop-tokens 9 is longer than"),
     (
         ["train", "--recipe", "nope"],
-        "the shipped ones are accurate, classic, default, quick, small",
+        "ones are accurate, classic, default, quick, small",
     ),
     (["train", "--unlabelled", "bundled"], "ask for some with --unlabelled-share"),
-    (["recipes", "nope"], "the shipped ones are accurate, classic, default, quick, small"),
+    (["recipes", "nope"], "ones are accurate, classic, default, quick, small"),
     (["train", "--recipe", "key.toml"], "key.toml: unknown key 'hiden'"),
     (["train", "--recipe", "value.toml"], "value.toml: --hidden must be a whole number"),
     (["train", "--recipe", "syntax.toml"], "syntax.toml: not valid TOML"),

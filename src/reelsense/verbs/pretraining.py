@@ -57,9 +57,10 @@ def pretrain(
 ) -> None:
     """Learn the language of reviews, whose labels nobody reads.
 
-    Two language models, one forwards and one backwards. The words of the labelled reviews of --data are read too, but for those that a training with the
-    same --validation, --test and --split-seed holds out. `reelsense train --from FOLDER` starts
-    from the weights. Ctrl-C saves the run; the same command with --resume goes on.
+    Two language models, one that reads forwards and one backwards. The words of the labelled
+    reviews of --data are read too, but for those that a training with the same --validation,
+    --test and --split-seed holds out. `reelsense train --from FOLDER` starts from the weights.
+    Ctrl-C saves the run; the same command with --resume goes on.
     """
     plan = _plan(recipe, {key: value for key, value in changes.items() if value is not None})
     run = run_name or Path("runs") / plan.name
