@@ -5,11 +5,16 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from reelsense.bundle.folder import write_bundle
 from reelsense.bundle.graph import build_graph
 from reelsense.model.recipe import Recipe
 from reelsense.text.tokenizer import SPECIAL, Tokenizer
+
+# On a shared machine one call may take seconds for no reason of its own.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 WORDS = """
     a the film is was it not but and of in to great superb lovely moving awful dull boring weak

@@ -74,7 +74,7 @@ def test_a_logit_depends_neither_on_padding_nor_on_the_batch(pooling, layers, de
         same(net(ids[order], sizes[order]), together[order])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(0, 25), min_size=1, max_size=6),
     st.integers(0, 9),
@@ -259,7 +259,6 @@ def test_the_gradient_of_reordering_is_right():
     assert torch.autograd.gradcheck(lambda x: _Reorder.apply(x, order), (values,))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=5), st.integers(0, 4))
 def test_reordering_turns_round_the_words_leaves_the_padding_and_undoes_itself(lengths, extra):
     width = max(*lengths, 1) + extra

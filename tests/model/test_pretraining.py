@@ -3,7 +3,7 @@ import math
 import tomllib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reelsense.errors import BadInput
@@ -27,7 +27,6 @@ def allowed(setting):
     }[type(setting.default)]
 
 
-@settings(deadline=None)
 @given(st.fixed_dictionaries({name: allowed(setting) for name, setting in FIELDS.items()}))
 def test_any_recipe_comes_back_from_its_toml(values):
     recipe = Pretraining(**values)

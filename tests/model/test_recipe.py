@@ -3,7 +3,7 @@ import math
 import tomllib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reelsense.errors import BadInput
@@ -33,7 +33,6 @@ def valid(setting):
     return {bool: st.booleans(), str: TEXT}[kind]
 
 
-@settings(deadline=None)
 @given(st.fixed_dictionaries({setting.name: valid(setting) for setting in FIELDS}))
 def test_any_recipe_comes_back_from_its_toml(values):
     recipe = Recipe(**values)

@@ -135,7 +135,7 @@ def test_archive_with_a_wrong_byte(tmp_path: Path) -> None:
         read_reviews(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cut=st.floats(0.3, 0.999))
 def test_archive_cut_before_it_was_compressed(
     tmp_path_factory: pytest.TempPathFactory, cut: float

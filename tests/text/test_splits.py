@@ -87,7 +87,7 @@ def test_bundled_reviews_without_films_are_cut_in_blocks(bundled: Reviews) -> No
             assert breaks <= 5  # the jump from the end of the ring, and copies taken out
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     films=st.one_of(st.none(), st.integers(30, 200)),

@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reelsense.training.batches import Examples, Pool, crop, in_order, pad, plan, width
@@ -23,7 +23,6 @@ def order(seed):
     return None if seed is None else np.random.default_rng(seed)
 
 
-@settings(deadline=None)
 @given(lengths_of, reviews_of, tokens_of, st.none() | st.integers(0, 99))
 def test_every_row_is_in_exactly_one_batch_and_no_batch_is_too_big(lengths, reviews, tokens, seed):
     batches = plan(lengths, reviews, tokens, order(seed))
@@ -35,7 +34,6 @@ def test_every_row_is_in_exactly_one_batch_and_no_batch_is_too_big(lengths, revi
         assert sizes == sorted(sizes)  # so that shards are of like length
 
 
-@settings(deadline=None)
 @given(lengths_of, reviews_of, tokens_of, st.integers(0, 99))
 def test_the_same_seed_gives_the_same_batches(lengths, reviews, tokens, seed):
     first = plan(lengths, reviews, tokens, order(seed))
@@ -71,7 +69,6 @@ def test_like_lengths_lie_together_so_that_little_is_padding():
 # --- Padding and shards ---------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(lengths_of)
 def test_a_batch_holds_its_reviews_and_zeros(lengths):
     data = examples(lengths)
@@ -87,7 +84,6 @@ def test_a_batch_holds_its_reviews_and_zeros(lengths):
         assert not batch.ids[place, length:].any()
 
 
-@settings(deadline=None)
 @given(lengths_of, st.integers(1, 9))
 def test_shards_share_a_batch_out_and_keep_its_lengths(lengths, count):
     data = examples(lengths)
@@ -106,7 +102,6 @@ def test_shards_share_a_batch_out_and_keep_its_lengths(lengths, count):
     assert max(sizes) - min(sizes) <= 1
 
 
-@settings(deadline=None)
 @given(lengths_of)
 def test_in_order_goes_through_all_shortest_first(lengths):
     batches = list(in_order(examples(lengths), reviews=7, tokens=100))
@@ -120,7 +115,6 @@ def test_a_batch_moves_whole_to_a_device():
     assert moved.rows.tolist() == [0, 1]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 5000))
 def test_a_width_holds_the_longest_and_is_the_next_multiple_of_16(longest):
     assert width(longest) % 16 == 0
@@ -130,7 +124,6 @@ def test_a_width_holds_the_longest_and_is_the_next_multiple_of_16(longest):
 # --- Shorter reviews ------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(lengths_of, st.integers(1, 30), st.integers(0, 99))
 def test_crop_takes_a_contiguous_stretch_of_each_review(lengths, tokens, seed):
     data = examples(lengths)
@@ -195,7 +188,6 @@ def drawn(pool, epoch, seed=0):
     return [int(row[0]) for row in pool.draw(seed, epoch).ids]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(0, 70), st.integers(1, 8), st.integers(0, 99))
 def test_all_of_a_pool_have_had_their_turn_before_one_comes_again(size, an_epoch, epochs, seed):
     rows = [row for epoch in range(epochs) for row in drawn(pool(size, an_epoch), epoch + 1, seed)]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reelsense.errors import BadInput
@@ -280,7 +280,6 @@ def reviews_in(text):
     return found
 
 
-@settings(deadline=None)
 @given(REVIEWS, st.integers(0, 5))
 def test_in_one_row_every_review_is_there_whole_with_an_end_before_and_after(reviews, seed):
     text = stream(reviews, 1, False, seed)
@@ -289,14 +288,12 @@ def test_in_one_row_every_review_is_there_whole_with_an_end_before_and_after(rev
     assert sorted(reviews_in(text[0])) == sorted(reviews)
 
 
-@settings(deadline=None)
 @given(REVIEWS, st.integers(0, 5))
 def test_backwards_is_the_same_text_from_its_end(reviews, seed):
     forward, backward = (stream(reviews, 1, turned, seed) for turned in (False, True))
     assert forward[0].tolist() == backward[0, ::-1].tolist()
 
 
-@settings(deadline=None)
 @given(REVIEWS, st.integers(1, 6), st.booleans())
 def test_rows_follow_each_other_and_less_than_a_token_a_row_is_left_out(reviews, rows, backwards):
     whole = stream(reviews, 1, backwards)[0]

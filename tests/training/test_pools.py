@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reelsense.errors import BadInput
@@ -62,7 +62,6 @@ UNLABELLED = reviews_of(["A new film.", "Another one.", "A third."])
 # --- Stretches ------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.lists(TEXTS, max_size=4), st.integers(0, 9))
 def test_stretches_lose_nothing_but_white_space_and_tags(texts, seed):
     pieces, owners = stretches(texts, seed)

@@ -39,7 +39,7 @@ BAD_FILES = {
 
 REFUSED = [
     (["nope"], "No such command 'nope'; see `reelsense --help`"),
-    (["train", "--nope"], "No such option '--nope'; see `reelsense train --help`"),
+    (["train", "--nope"], "No such option '--nope'.*; see `reelsense train --help`"),
     (["train", "extra"], "unexpected extra argument"),
     (["train", "--hidden", "x"], "'--hidden': 'x' is not a valid integer"),
     (["train", "--hidden", "0"], "--hidden must be at least 1, not 0"),

@@ -13,6 +13,7 @@ import torch
 from reelsense.model.pretraining import Pretraining
 from reelsense.model.settings import flag
 from reelsense.training import pretrain as module
+from reelsense.training import windows
 from reelsense.training.checkpoint import clear_checkpoints, load_state, load_tensors, weights_hash
 
 # A run of a second; of a flag twice, the last counts.
@@ -304,10 +305,10 @@ def test_the_run_of_a_training_is_not_gone_on_with(reelsense, here, refused):
 
 
 def test_a_loss_that_is_not_a_number(reelsense, here, monkeypatch, refused):
-    real = module.sampled_loss
-    monkeypatch.setattr(module, "sampled_loss", lambda *given: real(*given) * float("nan"))
+    real = windows.sampled_loss
+    monkeypatch.setattr(windows, "sampled_loss", lambda *given: real(*given) * float("nan"))
     refused(reelsense(*TINY), 1, "not a number in epoch 1, step 1; .*lower --learning-rate")
-    monkeypatch.setattr(module, "sampled_loss", real)
+    monkeypatch.setattr(windows, "sampled_loss", real)
     assert reelsense(*TINY, "--resume").code == 0
 
 
