@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from reelsense import cli
 from reelsense.bundle.export import export
 from reelsense.text.reviews import read_reviews
+from reelsense.training import loop
 
 GOOD, BAD = "great superb lovely moving", "awful dull boring weak"
 NEUTRAL = "the film is a story of man and woman in city with plot"
@@ -149,3 +151,19 @@ def exported(finished):
     reviews = read_reviews(str(finished / "reviews.csv"))
     export(finished / "run", finished / "bundle", reviews)
     return finished / "bundle"
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Let Ctrl-C come in a step of the training."""
+    real = loop._progress
+
+    def stop(step):
+        def pressed(recipe, position, steps):
+            if position.steps_done == step:
+                signal.raise_signal(signal.SIGINT)
+            return real(recipe, position, steps)
+
+        monkeypatch.setattr(loop, "_progress", pressed)
+
+    return stop

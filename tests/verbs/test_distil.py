@@ -1,7 +1,6 @@
 """What `distil` prints, leaves behind and survives."""
 
 import json
-import signal
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from reelsense.text.fingerprints import hash_texts, to_npy
 from reelsense.text.reviews import read_reviews
 from reelsense.text.splits import normalised, split
 from reelsense.text.tokenizer import Tokenizer
-from reelsense.training import distil, loop
+from reelsense.training import distil
 from reelsense.training.checkpoint import STARTING_WEIGHTS, open_run, save_tensors, weights_hash
 from reelsense.training.start import STARTED_FROM
 
@@ -59,22 +58,6 @@ def teachers(here, made_up):
     write_teacher(here / "one", "great superb lovely film and story", hashes, 1)
     write_teacher(here / "two", "awful dull boring weak of man", hashes, 2, max_tokens=9)
     return hashes
-
-
-@pytest.fixture
-def stop_at(monkeypatch):
-    """Let Ctrl-C come in a step of the training."""
-    real = loop._progress
-
-    def stop(step):
-        def pressed(recipe, position, steps):
-            if position.steps_done == step:
-                signal.raise_signal(signal.SIGINT)
-            return real(recipe, position, steps)
-
-        monkeypatch.setattr(loop, "_progress", pressed)
-
-    return stop
 
 
 def digest(run):

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import signal
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from safetensors.torch import load_file
 from reelsense.model.pretraining import Pretraining
 from reelsense.model.recipe import Recipe
 from reelsense.text.tokenizer import Tokenizer
-from reelsense.training import loop
 from reelsense.training.checkpoint import open_run, read_run
 from reelsense.training.corpus import Corpus
 from reelsense.training.pretrain import build_language_model, finish
@@ -54,22 +52,6 @@ def lm(here, made_up):
     (here / "plain.csv").write_text("review,sentiment\n" + rows)
     write_language_model(here / "lm", texts[:150])
     return here / "lm"
-
-
-@pytest.fixture
-def stop_at(monkeypatch):
-    """Let Ctrl-C come in a step of the training."""
-    real = loop._progress
-
-    def stop(step):
-        def pressed(recipe, position, steps):
-            if position.steps_done == step:
-                signal.raise_signal(signal.SIGINT)
-            return real(recipe, position, steps)
-
-        monkeypatch.setattr(loop, "_progress", pressed)
-
-    return stop
 
 
 def digest(run):

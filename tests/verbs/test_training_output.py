@@ -6,7 +6,7 @@ import pytest
 
 from reelsense.model.recipe import Recipe
 from reelsense.training.loop import EpochEnd, Step
-from reelsense.verbs.training_output import draw_progress, what_was_seen
+from reelsense.verbs.training_output import draw_training, what_was_seen
 
 
 class Terminal(io.StringIO):
@@ -30,7 +30,7 @@ def test_bar_shows_loss_accuracy_pace_and_time_left(monkeypatch, columns):
         )  # fmt: skip
         yield Step(2, 0.4321, 0.8765, 1234.0, 0.75, 83.0)
 
-    draw_progress(running(), Recipe(epochs=2), lambda: False)
+    draw_training(running(), Recipe(epochs=2), lambda: False)
     shown = terminal.getvalue()
     assert "loss 0.432  accuracy 87.6%  1,234 reviews/s  1:23 left" in shown
     assert "Epoch 2/2 ━" in shown

@@ -8,6 +8,8 @@ dimensions, H units.
 import torch
 from torch import Tensor, nn
 
+from reelsense.model.networks import dropped
+
 State = tuple[Tensor, Tensor]  # hidden and cell state, (1, B, H) each
 
 
@@ -49,22 +51,9 @@ class LanguageModel(nn.Module):
         dimensions of the vectors are dropped for a whole row, and single units of the states.
         """
         lstm, head = self.direction(backwards)
-        rows, _, dimensions = vectors.shape
-        vectors = self._dropped(vectors, (rows, 1, dimensions), noise)
-        states, state = lstm(vectors, state)
-        predicted: Tensor = head.project(self._dropped(states, tuple(states.shape), noise))
+        states, state = lstm(dropped(vectors, self.dropout, noise, same_over_dim=1), state)
+        predicted: Tensor = head.project(dropped(states, self.dropout, noise))
         return predicted, state
-
-    def _dropped(
-        self, values: Tensor, shape: tuple[int, ...], noise: torch.Generator | None
-    ) -> Tensor:
-        """Zero a share of the values, by one mask of that shape, and scale the rest."""
-        if noise is None or not self.dropout:
-            return values
-        kept = torch.empty(shape, device=values.device).bernoulli_(
-            1 - self.dropout, generator=noise
-        )
-        return values * (kept / (1 - self.dropout)).to(values.dtype)
 
 
 class Head(nn.Module):

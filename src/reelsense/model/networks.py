@@ -62,7 +62,7 @@ class BiLSTM(nn.Module):
         if noise is not None and self.recipe.word_dropout:
             kept = torch.empty(*ids.shape, 1, device=ids.device)
             vectors = vectors * kept.bernoulli_(1 - self.recipe.word_dropout, generator=noise)
-        return _dropped(vectors, self.recipe.embedding_dropout, noise, same_over_dim=1)
+        return dropped(vectors, self.recipe.embedding_dropout, noise, same_over_dim=1)
 
     def encode(self, vectors: Tensor, lengths: Tensor, noise: torch.Generator | None) -> Tensor:
         """Return the states (B, T, 2H): the forward direction's H, then the backward's."""
@@ -75,7 +75,7 @@ class BiLSTM(nn.Module):
             zip(self.forward_lstm, self.backward_lstm, strict=True)
         ):
             if layer:
-                states = _dropped(states, self.recipe.dropout, noise, same_over_dim=1)
+                states = dropped(states, self.recipe.dropout, noise, same_over_dim=1)
             from_left, _ = ahead(states)
             from_right, _ = back(_reordered(states, order))
             states = torch.cat([from_left, _reordered(from_right, order)], dim=2)
@@ -102,10 +102,10 @@ class BiLSTM(nn.Module):
 
     def score(self, pooled: Tensor, noise: torch.Generator | None = None) -> Tensor:
         """Return the logits (B,) of pooled reviews (B, 2H or 4H)."""
-        features = _dropped(pooled, self.recipe.dropout, noise)
+        features = dropped(pooled, self.recipe.dropout, noise)
         if self.dense is not None:
             # Here dropout stands after the dense layer, as in the original system.
-            features = _dropped(torch.relu(self.dense(pooled)), self.recipe.dropout, noise)
+            features = dropped(torch.relu(self.dense(pooled)), self.recipe.dropout, noise)
         logits: Tensor = self.output(features)
         return logits.squeeze(1).float()
 
@@ -130,11 +130,11 @@ def build(recipe: Recipe, vectors: NDArray[np.float32], found: NDArray[np.bool_]
         network.embedding.weight.copy_(table)
         for name, weight in network.named_parameters():
             if not name.startswith("embedding"):
-                _initialise(name, weight, generator)
+                initialise(name, weight, generator)
     return network
 
 
-def _initialise(name: str, weight: Tensor, generator: torch.Generator) -> None:
+def initialise(name: str, weight: Tensor, generator: torch.Generator) -> None:
     """Set one weight: orthogonal recurrences, Xavier inputs, forget bias 1 (Jozefowicz 2015)."""
     if "weight_hh" in name:
         for gate in weight.chunk(4):
@@ -150,7 +150,7 @@ def _initialise(name: str, weight: Tensor, generator: torch.Generator) -> None:
             weight.chunk(4)[1].fill_(1.0)
 
 
-def _dropped(
+def dropped(
     values: Tensor, share: float, noise: torch.Generator | None, same_over_dim: int | None = None
 ) -> Tensor:
     """Zero a share of the values and scale the rest; one mask along `same_over_dim` if given."""

@@ -95,6 +95,26 @@ def epoch_path(run: Path, epoch: int) -> Path:
     return run / "checkpoint" / f"epoch-{epoch}.safetensors"
 
 
+def learning_tensors(weights: Tensors, optimizer: torch.optim.Adam) -> Tensors:
+    """Return the weights and what Adam remembers of each, under names of their own, for saving."""
+    kept = {f"weights.{name}": weight for name, weight in weights.items()}
+    for name, weight in weights.items():
+        for key, value in optimizer.state[weight].items():
+            kept[f"adam.{key}.{name}"] = value
+    return kept
+
+
+def restore_learning(saved: Tensors, weights: Tensors, optimizer: torch.optim.Adam) -> None:
+    """Put back what `learning_tensors` returned."""
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(saved[f"weights.{name}"])
+            optimizer.state[weight] = {
+                key: saved[f"adam.{key}.{name}"].to(weight.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+
+
 def save_state(run: Path, tensors: Mapping[str, Tensor], position: Position) -> None:
     """Save everything that the run needs to go on."""
     save_tensors(state_path(run), tensors, {"position": json.dumps(asdict(position))})

@@ -61,10 +61,11 @@ def read_corpus(recipe: Pretraining, labelled: Reviews, unlabelled: Sequence[Rev
         texts += [reviews.texts[row] for row in rows]
         films += reviews.films[rows].tolist()
     tokenizer = Tokenizer.from_counts(count_words(texts), min_count=recipe.min_count)
-    training = [tokenizer.encode(text) for text in texts]
-    tokenizer, training = words_of_films(
-        tokenizer, training, np.array(films), recipe.min_films, recipe.max_words or None
+    before = [tokenizer.encode(text) for text in texts]
+    tokenizer, numbers = words_of_films(
+        tokenizer, before, np.array(films), recipe.min_films, recipe.max_words or None
     )
+    training = [numbers[row] for row in before]
     size = len(tokenizer.vocabulary)
     if size == 2:  # padding and unknown
         raise BadInput(

@@ -27,8 +27,10 @@ from reelsense.training.checkpoint import (
     Tensors,
     best_epoch,
     epoch_path,
+    learning_tensors,
     load_state,
     read_history,
+    restore_learning,
     save_state,
     save_tensors,
     write_history,
@@ -72,23 +74,14 @@ class _State:
 
     def tensors(self) -> Tensors:
         """Return them all under names of their own, for saving."""
-        state = {f"weights.{name}": weight for name, weight in self.weights.items()}
-        state |= {f"average.{name}": weight for name, weight in self.average.items()}
-        for name, weight in self.weights.items():
-            for key, value in self.optimizer.state[weight].items():
-                state[f"adam.{key}.{name}"] = value
-        return state
+        average = {f"average.{name}": weight for name, weight in self.average.items()}
+        return learning_tensors(self.weights, self.optimizer) | average
 
     def restore(self, saved: Tensors) -> None:
         """Put back what `tensors` returned."""
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(saved[f"weights.{name}"])
-                self.average[name].copy_(saved[f"average.{name}"])
-                self.optimizer.state[weight] = {
-                    key: saved[f"adam.{key}.{name}"].to(weight.device)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                }
+        restore_learning(saved, self.weights, self.optimizer)
+        for name, average in self.average.items():
+            average.copy_(saved[f"average.{name}"])
 
 
 def train(

@@ -86,11 +86,11 @@ def prepare(recipe: Recipe, reviews: Reviews, start: Start | None = None) -> Pre
             f"{reviews.source}: no word is left to train on; lower --min-count {recipe.min_count}, "
             "or bring more reviews"
         )
-    if recipe.min_films > 1:  # counted on the training part
-        in_training = [tokenizer.encode(text) for text in texts]
-        films = reviews.films[parts.train]
-        tokenizer, _ = words_of_films(tokenizer, in_training, films, recipe.min_films)
     ids = tuple(tokenizer.encode(text) for text in reviews.texts)
+    if recipe.min_films > 1:  # counted on the training part
+        in_training, films = [ids[row] for row in parts.train], reviews.films[parts.train]
+        tokenizer, numbers = words_of_films(tokenizer, in_training, films, recipe.min_films)
+        ids = tuple(numbers[row] for row in ids)
     vectors = load_vectors(recipe.embedding, tokenizer.vocabulary)
     return Prepared(reviews, parts, tokenizer, vectors, counts, ids)
 
@@ -101,8 +101,10 @@ def words_of_films(
     films: NDArray[np.int64],
     least: int,
     most: int | None = None,
-) -> tuple[Tokenizer, list[Ids]]:
-    """Return the vocabulary without words that reviews of fewer than `least` films use, and ids.
+) -> tuple[Tokenizer, Ids]:
+    """Return the vocabulary without words that reviews of fewer than `least` films use.
+
+    Beside it the new number of each word of the old one, (V,).
 
     The names in a film's reviews say which film it is, and so how its other reviews ended; of a
     film that the network has not seen they say nothing. A review whose film is not known (-1)
@@ -124,7 +126,7 @@ def words_of_films(
     vocabulary = tuple(
         word for word, is_kept in zip(tokenizer.vocabulary, kept, strict=True) if is_kept
     )
-    return Tokenizer(vocabulary, tokenizer.cleanup), [renumbered[row] for row in ids]
+    return Tokenizer(vocabulary, tokenizer.cleanup), renumbered
 
 
 def as_read(ids: Sequence[Ids], labels: Labels, recipe: Recipe) -> Examples:

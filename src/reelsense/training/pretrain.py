@@ -19,18 +19,20 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from reelsense.errors import Failure
 from reelsense.evaluation.epoch_plots import draw_perplexity
 from reelsense.model.language_model import LanguageModel, State
+from reelsense.model.networks import initialise
 from reelsense.model.pretraining import Pretraining
 from reelsense.training.checkpoint import (
     Position,
     Tensors,
     clear_checkpoints,
+    learning_tensors,
     load_state,
     read_history,
+    restore_learning,
     save_state,
     save_tensors,
     weights_hash,
@@ -89,7 +91,7 @@ def build_language_model(recipe: Pretraining, corpus: Corpus) -> LanguageModel:
         for backwards in (False, True):
             lstm, head = network.direction(backwards)
             for name, weight in lstm.named_parameters():
-                _initialise(name, weight, generator)
+                initialise(name, weight, generator)
             torch.nn.init.xavier_uniform_(head.project.weight, generator=generator)
             head.bias.copy_(share)
     return network
@@ -162,18 +164,6 @@ def learning_rate(recipe: Pretraining, done: float) -> float:
     return recipe.learning_rate * max(0.01, min(1.0, done / WARM_UP, cooling))
 
 
-def _initialise(name: str, weight: Tensor, generator: torch.Generator) -> None:
-    """Set a weight of an LSTM: orthogonal recurrences, Xavier inputs, forget bias 1."""
-    if "bias" in name:
-        weight.zero_()
-        if "bias_ih" in name:
-            weight.chunk(4)[1].fill_(1.0)
-        return
-    set_gate = torch.nn.init.orthogonal_ if "weight_hh" in name else torch.nn.init.xavier_uniform_
-    for gate in weight.chunk(4):
-        set_gate(gate, generator=generator)
-
-
 def _text(recipe: Pretraining, corpus: Corpus, epoch: int, backwards: bool) -> NDArray[np.int32]:
     """Return the text of an epoch in a direction, (rows, tokens)."""
     order = np.random.default_rng([recipe.seed, epoch])
@@ -182,10 +172,7 @@ def _text(recipe: Pretraining, corpus: Corpus, epoch: int, backwards: bool) -> N
 
 def _tensors(weights: Tensors, optimizer: torch.optim.Adam, states: list[State]) -> Tensors:
     """Return everything that a run needs to go on, by names of their own, for saving."""
-    kept = {f"weights.{name}": weight for name, weight in weights.items()}
-    for name, weight in weights.items():
-        for key, value in optimizer.state[weight].items():
-            kept[f"adam.{key}.{name}"] = value
+    kept = learning_tensors(weights, optimizer)
     for direction, (hidden, cell) in zip(DIRECTIONS, states, strict=True):
         kept |= {f"state.{direction}.hidden": hidden, f"state.{direction}.cell": cell}
     return kept
@@ -195,16 +182,10 @@ def _restore(
     saved: Tensors, weights: Tensors, optimizer: torch.optim.Adam, states: list[State]
 ) -> None:
     """Put back what `_tensors` returned."""
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(saved[f"weights.{name}"])
-            optimizer.state[weight] = {
-                key: saved[f"adam.{key}.{name}"].to(weight.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-        for direction, (hidden, cell) in zip(DIRECTIONS, states, strict=True):
-            hidden.copy_(saved[f"state.{direction}.hidden"])
-            cell.copy_(saved[f"state.{direction}.cell"])
+    restore_learning(saved, weights, optimizer)
+    for direction, (hidden, cell) in zip(DIRECTIONS, states, strict=True):
+        hidden.copy_(saved[f"state.{direction}.hidden"])
+        cell.copy_(saved[f"state.{direction}.cell"])
 
 
 def _record(

@@ -1,8 +1,5 @@
 """pretrain: from reviews without labels to weights that a training starts from."""
 
-import contextlib
-import sys
-import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +21,7 @@ from reelsense.verbs.options import (
     recipe_options,
     source_of,
 )
+from reelsense.verbs.progress import Progress, clock, draw_progress
 
 if TYPE_CHECKING:
     from reelsense.training.pretrain import Measured, PretrainingStep
@@ -98,7 +96,7 @@ def pretrain(
         f"Machine   {machine}"
     )
     with interruptible() as interrupted:
-        _draw_progress(steps(plan, network, corpus, run, machine), plan, interrupted)
+        _draw(steps(plan, network, corpus, run, machine), plan, interrupted)
     try:
         digest = finish(run, network)
     except KeyboardInterrupt:
@@ -128,39 +126,23 @@ def _measured(record: dict[str, Any]) -> str:
     return f"  {record['epochs']:6.2f}  {values['forward']:9.2f}  {values['backward']:9.2f}"
 
 
-def _draw_progress(
+def _draw(
     running: "Generator[PretrainingStep | Measured]",
     plan: Pretraining,
     interrupted: Callable[[], bool],
 ) -> None:
-    """Show the steps as they come: a bar on a terminal, plain lines elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
+    """Show the steps as they come, and a row for each time that the perplexity is measured."""
     from reelsense.training.pretrain import Measured
 
-    terminal = sys.stdout.isatty()
-    console = Console(highlight=False, markup=False, force_terminal=terminal)
-    columns = (BarColumn(bar_width=None), TextColumn("{task.fields[now]}"))
-    bar = Progress(*columns, console=console, transient=True, expand=True, disable=not terminal)
-    task = bar.add_task("", total=1.0, now="")
-    last_line = time.monotonic()
+    def show(event: "PretrainingStep | Measured") -> Progress | str:
+        if isinstance(event, Measured):
+            return _measured(event.record)
+        now = (
+            f"loss {event.loss:.3f}  {event.reviews_per_second:,.0f} reviews/s  "
+            f"{clock(event.seconds_left)} left"
+        )
+        return Progress(f"Epoch {event.epoch}/{plan.epochs}", event.share_done, now)
+
     held_out = "         perplexity of held-out reviews\n  epochs   forwards  backwards"
     click.echo(f"\n{held_out if plan.validation else '  epochs   loss (no review was held out)'}")
-    with bar, contextlib.closing(running):
-        for event in running:
-            if isinstance(event, Measured):
-                line = _measured(event.record)
-                console.print(line, soft_wrap=True) if terminal else click.echo(line)
-            else:
-                left = int(event.seconds_left)
-                now = (
-                    f"epoch {event.epoch}/{plan.epochs}  loss {event.loss:.3f}  "
-                    f"{event.reviews_per_second:,.0f} reviews/s  {left // 60}:{left % 60:02d} left"
-                )
-                bar.update(task, completed=event.share_done, now=now)
-                if not terminal and time.monotonic() - last_line > 10:
-                    last_line = time.monotonic()
-                    click.echo(f"  {event.share_done:5.0%}  {now}")
-            if interrupted():
-                break
+    draw_progress(running, show, interrupted)

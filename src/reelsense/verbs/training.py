@@ -13,6 +13,7 @@ from reelsense.verbs import training_output as output
 from reelsense.verbs.interruption import Interrupted, how_to_go_on, interruptible
 from reelsense.verbs.options import (
     UNLABELLED,
+    Command,
     RecipeCommand,
     bundle_path,
     data_options,
@@ -56,17 +57,18 @@ TRIAL = click.option(
 RESUME = click.option("--resume", is_flag=True, help="Go on with the run in that folder.")
 
 
+def run_options(command: Command) -> Command:
+    """Add the flags of every run, however it learns."""
+    command = machine_options(recipe_options(Recipe)(command))
+    for option in (data_options, TRIAL, RESUME, RUN, UNLABELLED, FROM):
+        command = option(command)
+    return command
+
+
 @click.command(cls=_Train)
 @click.option("--recipe", metavar="NAME", show_default="default",
               help="A recipe that `reelsense recipes` lists, or a TOML file.")  # fmt: skip
-@FROM
-@UNLABELLED
-@RUN
-@RESUME
-@TRIAL
-@data_options
-@machine_options
-@recipe_options(Recipe)
+@run_options
 def train(**given: Any) -> None:
     """Train a network, measure it, draw every curve, write a report.
 
@@ -82,14 +84,7 @@ def train(**given: Any) -> None:
 @click.argument("teachers", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--recipe", metavar="NAME", show_default="small",
               help="The student's, as with `reelsense train`.")  # fmt: skip
-@FROM
-@UNLABELLED
-@RUN
-@RESUME
-@TRIAL
-@data_options
-@machine_options
-@recipe_options(Recipe)
+@run_options
 def distil(teachers: tuple[Path, ...], **given: Any) -> None:
     """Train a small network on what TEACHERS say of many texts.
 
@@ -191,7 +186,7 @@ def _learn_and_measure(job: "_Job", wanted: Sequence[str]) -> None:
     alike = words_alike(prepared.tokenizer.vocabulary) if plan.tie_names else []
     running = steps(plan, network, training, validation, run, machine, pools, alike)
     with interruptible() as interrupted:
-        output.draw_progress(running, plan, interrupted)
+        output.draw_training(running, plan, interrupted)
     click.echo(output.what_it_measures_on(prepared, wanted))
     measured = measure_run(run, plan, prepared, network, machine, wanted)
     reviews = prepared.reviews

@@ -1,10 +1,7 @@
 """What train, evaluate and export print: progress and figures. Computes nothing."""
 
-import contextlib
 import json
 import shlex
-import sys
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +10,7 @@ import click
 
 from reelsense.model.recipe import Recipe
 from reelsense.model.settings import differences, flag
+from reelsense.verbs.progress import Progress, clock, draw_progress
 
 if TYPE_CHECKING:
     from reelsense.training.loop import EpochEnd, Step
@@ -20,42 +18,20 @@ if TYPE_CHECKING:
     from reelsense.training.prepare import Prepared
 
 
-def draw_progress(
+def draw_training(
     running: "Generator[Step | EpochEnd]", recipe: Recipe, interrupted: Callable[[], bool]
 ) -> None:
-    """Show the steps of a training as they come: a bar on a terminal, plain lines elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
+    """Show the steps of a training as they come, and a row an epoch."""
     from reelsense.training.loop import EpochEnd
 
-    terminal = sys.stdout.isatty()
-    console = Console(highlight=False, markup=False, force_terminal=terminal)
-    columns = (
-        TextColumn("Epoch {task.fields[epoch]}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[now]}"),
-    )
-    bar = Progress(*columns, console=console, transient=True, expand=True, disable=not terminal)
-    task = bar.add_task("", total=1.0, epoch=f"1/{recipe.epochs}", now="")
-    last_line = time.monotonic()
+    def show(event: "Step | EpochEnd") -> Progress | str:
+        if isinstance(event, EpochEnd):
+            return _epoch_line(event.record, recipe)
+        part = f"Epoch {event.epoch}/{recipe.epochs}"
+        return Progress(part, event.share_done, _step_line(event))
+
     click.echo(_epoch_titles(recipe))
-    # A broken pipe ends the loop too; closing then saves the run, as after a Ctrl-C.
-    with bar, contextlib.closing(running):
-        for event in running:
-            if isinstance(event, EpochEnd):
-                line = _epoch_line(event.record, recipe)
-                # Above the bar; elsewhere a line has no width to be folded at.
-                console.print(line, soft_wrap=True) if terminal else click.echo(line)
-            else:
-                now = _step_line(event)
-                epoch = f"{event.epoch}/{recipe.epochs}"
-                bar.update(task, completed=event.share_done, epoch=epoch, now=now)
-                if not terminal and time.monotonic() - last_line > 10:
-                    last_line = time.monotonic()
-                    click.echo(f"  {event.share_done:5.0%}  {now}")
-            if interrupted():
-                break
+    draw_progress(running, show, interrupted)
 
 
 def _epoch_titles(recipe: Recipe) -> str:
@@ -73,21 +49,16 @@ def _epoch_line(record: dict[str, Any], recipe: Recipe) -> str:
         for part in ("train", "validation")
         if part in record
     )
-    epoch, clock = f"{record['epoch']}/{recipe.epochs}", _clock(record["seconds"])
-    return f"{epoch:>7}  {parts}  {record['reviews_per_second']:>10,.0f}  {clock:>5}"
+    epoch, took = f"{record['epoch']}/{recipe.epochs}", clock(record["seconds"])
+    return f"{epoch:>7}  {parts}  {record['reviews_per_second']:>10,.0f}  {took:>5}"
 
 
 def _step_line(step: "Step") -> str:
     """Return the figures of the epoch so far and the time that is left."""
     return (
         f"loss {step.loss:.3f}  accuracy {step.accuracy:.1%}  "
-        f"{step.reviews_per_second:,.0f} reviews/s  {_clock(step.seconds_left)} left"
+        f"{step.reviews_per_second:,.0f} reviews/s  {clock(step.seconds_left)} left"
     )
-
-
-def _clock(seconds: float) -> str:
-    """Return seconds as minutes:seconds."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def what_it_trains_on(usual: Recipe, plan: Recipe, prepared: "Prepared", machine: "Machine") -> str:
