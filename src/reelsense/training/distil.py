@@ -70,7 +70,10 @@ def read_teacher(run: Path, student: Recipe, prepared: Prepared) -> Teacher:
     Raises:
         BadInput: it is no finished run, or it may have seen what the student holds out.
     """
-    recipe, data = read_run(run)
+    try:
+        recipe, data = read_run(run)
+    except BadInput as error:
+        raise BadInput(f"{error}; a teacher is a run of `reelsense train`") from None
     for name in OF_THE_SPLIT:
         ours, theirs = getattr(student, name), getattr(recipe, name)
         if ours != theirs:

@@ -241,6 +241,8 @@ def _start_and_plan(
     from reelsense.training.start import fine_tuning, read_language_model, read_start, started
 
     path = bundle_path(origin)
+    if not path.exists():
+        raise BadInput(f"--from {origin}: there is no such folder; check it")
     if (path / "recipe.toml").exists():
         start = read_language_model(path, origin)
         usual = read_recipe(recipe or ("accurate" if usual_recipe == "default" else usual_recipe))
