@@ -253,7 +253,7 @@ def test_memory_stays_flat_over_a_long_generator(model, monkeypatch):
 
     def peak(count):
         tracemalloc.start()
-        # The same fifty words again and again: the memory of words has a bound of its own, far above.
+        # The same fifty words again and again: what is remembered of words has its own bound.
         for _ in model.stream(f"a film {row % 50} {'very ' * (row % 50)}" for row in range(count)):
             pass
         _, most = tracemalloc.get_traced_memory()
