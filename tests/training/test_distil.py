@@ -180,6 +180,22 @@ def test_the_pools_are_unlabelled_reviews_sentences_and_edits(student, prepared,
     assert (edited.examples.labels == counterfactuals(own.texts, own.labels, student.seed)[1]).all()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_stretch_is_taught_with_the_verdict_of_its_review(student, prepared, tmp_path, share):
+    recipe = student.changed(soft_share=share)
+    lessons = make_lessons(recipe, prepared, [UNLABELLED])
+    for text, owner in zip(lessons.pieces, lessons.owners, strict=True):
+        assert text in lessons.whole[owner]
+    n = len(prepared.split.train)
+    assert lessons.owners.min() < n <= lessons.owners.max()  # stretches of both kinds of reviews
+    training, (more, sentences, _) = learn(recipe, prepared, tmp_path)
+    verdicts = np.append(training.labels, more.examples.labels)
+    said = sigmoid(mean_logits(prepared, lessons.pieces))
+    expected = (1 - share) * verdicts[lessons.owners] + share * said
+    assert sentences.examples.labels == pytest.approx(expected, abs=1e-6)
+    assert sentences.examples.labels.dtype == np.float32
+
+
 def test_a_recipe_may_do_without_pools(student, prepared, tmp_path):
     plain = student.changed(unlabelled_share=0.0, sentence_share=0.0, counterfactual_share=0.0)
     training, pools = learn(plain, prepared, tmp_path)
@@ -213,6 +229,7 @@ def test_the_lessons_are_the_same_again(student, prepared):
     first, second = (make_lessons(student, prepared, [UNLABELLED]) for _ in range(2))
     other = make_lessons(student.changed(seed=4), prepared, [UNLABELLED])
     assert (first.whole, first.pieces) == (second.whole, second.pieces)
+    assert (first.owners == second.owners).all()
     assert first.whole == other.whole
     assert first.pieces != other.pieces
 

@@ -91,7 +91,10 @@ class Recipe(Settings):
         0.0, "plain sentences and edits that turn them, in an epoch, for each review"
     )
     soft_share: float = setting(
-        0.5, "share of the teachers in what a student learns of a labelled review", high=1
+        0.5,
+        "share of the teachers in what a student learns of a labelled review, and of a stretch "
+        "of sentences beside what is known of its review",
+        high=1,
     )
     linear_share: float = setting(
         0.0, "share of the linear baseline among the teachers of whole reviews", high=1

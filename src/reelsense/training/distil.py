@@ -3,7 +3,8 @@
 Teachers are finished runs. They must not have seen what the student holds out, so they were made
 with the same reviews and the same split. Their logits are averaged, with those of the linear
 baseline beside them for whole reviews, and the student learns the probability: of the training
-reviews mixed with their labels, of reviews that have no label, and of stretches of sentences.
+reviews mixed with their labels, of reviews that have no label, and of stretches of sentences, mixed
+with what is known of the review that they stand in.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,6 +62,7 @@ class Lessons:
 
     whole: list[str]  # the training reviews, then those without a label
     pieces: list[str]  # stretches of sentences of both
+    owners: NDArray[np.int64]  # the review of each, a place in `whole`
     edited: list[Pool]  # whose verdicts the rules know better than the teachers
 
 
@@ -114,12 +116,11 @@ def make_lessons(recipe: Recipe, prepared: Prepared, unlabelled: Sequence[Review
         whole += new_texts(recipe, prepared, unlabelled)
     # No more than the epochs draw: the teachers are the dear part.
     most = _sentences(recipe, training) * recipe.epochs
-    order = np.random.default_rng(recipe.seed).permutation(len(whole))
-    pieces, _ = stretches([whole[row] for row in order[:most]], recipe.seed)
-    chosen = np.random.default_rng(recipe.seed).permutation(len(pieces))
-    pieces = [pieces[place] for place in chosen[:most]]
+    order = np.random.default_rng(recipe.seed).permutation(len(whole))[:most]
+    pieces, owners = stretches([whole[row] for row in order], recipe.seed)
+    chosen = np.random.default_rng(recipe.seed).permutation(len(pieces))[:most]
     edited = [edited_sentences(recipe, prepared)] if recipe.counterfactual_share else []
-    return Lessons(whole, pieces, edited)
+    return Lessons(whole, [pieces[place] for place in chosen], order[owners[chosen]], edited)
 
 
 def soft_labels(
@@ -141,6 +142,7 @@ def soft_labels(
     """
     training = prepared.reviews.take(prepared.split.train)
     whole, pieces, n = lessons.whole, lessons.pieces, len(training)
+    share = recipe.soft_share
     kept = run / FILE
     if not kept.exists():
         answers = teach(recipe, training, whole, pieces, teachers, machine, say)
@@ -153,14 +155,17 @@ def soft_labels(
     def examples(texts: Sequence[str], labels: NDArray[np.float32]) -> Examples:
         return as_read([prepared.tokenizer.encode(text) for text in texts], labels, recipe)
 
-    mixed = (1 - recipe.soft_share) * training.labels + recipe.soft_share * saved["whole"][:n]
+    verdicts = saved["whole"].copy()
+    verdicts[:n] = (1 - share) * training.labels + share * verdicts[:n]
     pools = []
     if len(whole) > n:
-        share = round(recipe.unlabelled_share * n)
-        pools.append(Pool(examples(whole[n:], saved["whole"][n:]), share))
+        pools.append(Pool(examples(whole[n:], verdicts[n:]), round(recipe.unlabelled_share * n)))
     if pieces:
-        pools.append(Pool(examples(pieces, saved["pieces"]), _sentences(recipe, training)))
-    return examples(whole[:n], mixed.astype(np.float32)), pools + lessons.edited
+        # A teacher errs on the verdict of the review that a sentence stands in four times as often
+        # as when it reads the whole.
+        mixed = (1 - share) * verdicts[lessons.owners] + share * saved["pieces"]
+        pools.append(Pool(examples(pieces, mixed), _sentences(recipe, training)))
+    return examples(whole[:n], verdicts[:n]), pools + lessons.edited
 
 
 def _sentences(recipe: Recipe, training: Reviews) -> int:
