@@ -139,20 +139,21 @@ def test_open_marks_go_and_a_mark_of_ten_stays():
 def test_not_follows_the_verb_and_loud_words_go():
     one = plain("The acting was really superb.")
     expected = {f"the acting was {word} superb ." for word in NEGATED}
-    assert every(negated, one) == expected
-    assert {"the acting was n't superb .", "the acting was never superb ."} < expected
+    at_all = {f"the acting was {word} superb at all ." for word in ("n't", "not")}
+    assert every(negated, one) == expected | at_all
+    assert {"the acting was n't superb .", "the acting was far from superb ."} < expected
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("The plot is quite dull.", "the plot is X quite dull ."),
-        ("The film is just dull.", "the film is X dull ."),  # "not just dull" would be worse
-        ("It was always great.", "it was X great ."),
+        ("The film is just dull here.", "the film is X dull here ."),  # "not just dull" is worse
+        ("It was always great to me.", "it was X great to me ."),
         ("It was an absolutely great film.", "it was X a great film ."),
         ("It was a truly awful film.", "it was X an awful film ."),
-        ("All in all, it was great.", "all in all , it was X great ."),
-        ("Jack and Rose were great.", "jack and rose were X great ."),
+        ("All in all, it was a great one.", "all in all , it was X a great one ."),
+        ("Jack and Rose were all great.", "jack and rose were X all great ."),
     ],
 )
 def test_what_stands_between_the_verb_and_the_word(text, expected):

@@ -94,7 +94,9 @@ PIECES: Final = frozenset(  # what begins half a sentence
 # the telling word "and" may join two subjects, and a comma follow "all in all".
 GO_ON: Final = frozenset(["and", "or", "as", "so", "because", "before"])
 STARTS: Final = frozenset("i it he she we they you this that these those there is was are".split())  # noqa: SIM905
-NEGATED: Final = ("n't", "n't", "not", "never", "hardly")  # after a form of "be"
+NEGATED: Final = (  # after a form of "be", about as often as people write them
+    "n't", "n't", "n't", "not", "not", "never", "hardly", "by no means", "far from", "anything but",
+)  # fmt: skip
 AT_FIRST: Final = ("at first", "in the past", "years ago", "some people say", "for others")
 NOW: Final = ("but now", "but today", "but these days", "but for me", "but in the end")
 LONGEST: Final = 20  # words
@@ -182,7 +184,9 @@ def negated(one: Plain, dice: np.random.Generator) -> Words | None:
     if between and between[-1] in ("a", "an"):  # "a truly amazing", "an absolutely great"
         between[-1] = "an" if words[place][0] in "aeiou" else "a"
     word = NEGATED[int(dice.integers(len(NEGATED)))]
-    return [*words[: verb + 1], word, *between, *words[place:]]
+    alone = not between and place == len(words) - 2  # before the full stop
+    at_all = ["at", "all"] if alone and word in ("n't", "not") and dice.random() < 0.5 else []
+    return [*words[: verb + 1], *word.split(), *between, *words[place:-1], *at_all, words[-1]]
 
 
 def outdated(one: Plain) -> Words | None:
