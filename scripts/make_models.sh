@@ -1,0 +1,37 @@
+#!/bin/sh
+# Makes the models of the package anew: sh scripts/make_models.sh UNLABELLED FOLDER
+#
+# UNLABELLED is aclImdb_v1.tar.gz, the aclImdb folder, or a file of its unlabelled reviews. Runs and
+# bundles go to FOLDER. Each model is made twice: once with films held out, for its figures, and
+# once, with nothing changed, from all 25,000 labelled reviews, which is the one that ships.
+# Interrupted, it goes on where it stopped when called again.
+set -eu
+unlabelled=$1 folder=$2
+held_out="--validation 0.15 --test 0.2 --split-seed 7"
+all="--validation 0 --test 0"
+
+make_run() { # VERB RUN ARGUMENTS: starts the run, or goes on with it
+    verb=$1 run=$folder/$2
+    shift 2
+    if [ -e "$run/recipe.toml" ]; then set -- "$@" --resume; fi
+    echo "== reelsense $verb --run $run"
+    reelsense "$verb" "$@" --run "$run"
+}
+
+# No label touches these, so one of each does for both; they leave the held-out reviews out.
+make_run pretrain language --unlabelled "$unlabelled" $held_out
+make_run pretrain language-small --unlabelled "$unlabelled" $held_out \
+    --hidden 110 --dimensions 94 --epochs 3
+
+for part in held-out all; do
+    if [ $part = all ]; then split=$all; else split=$held_out; fi
+    make_run train teacher-$part --recipe teacher --from "$folder/language" $split
+    make_run distil accurate-$part "$folder/teacher-$part" --recipe accurate \
+        --from "$folder/language" --unlabelled "$unlabelled" $split
+    make_run distil small-$part "$folder/accurate-$part" --recipe small \
+        --from "$folder/language-small" --unlabelled "$unlabelled" $split
+done
+for model in accurate small; do
+    reelsense export "$folder/$model-all" "$folder/$model" --held-out "$folder/$model-held-out" \
+        --overwrite
+done
