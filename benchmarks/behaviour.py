@@ -402,7 +402,7 @@ def as_table(rows: Sequence[Row], capabilities: Sequence[Capability], bundle: st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model", metavar="NAME")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="worst failures of each")
     asked = parser.parse_args()
     model = reelsense.load(asked.model)

@@ -1,6 +1,6 @@
 """Speed, memory and size of the shipped bundle, text to label, beside VADER and TextBlob.
 
-    python benchmarks/inference.py [--rounds 5] [--reviews 4000] [--model FOLDER]
+    python benchmarks/inference.py [--rounds 5] [--reviews 4000] [--model NAME]
 
 Whole bundled reviews in the order of their lengths' chance. Every round loads the model anew, so
 that no word is remembered from the round before, and takes reviews that no round before took;
@@ -87,7 +87,7 @@ def peers() -> dict[str, Callable[[Sequence[str]], object]]:
     }
 
 
-def throughput(folder: Path | None, texts: list[str], rounds: int, reviews: int) -> dict[str, list]:
+def throughput(folder: str | None, texts: list[str], rounds: int, reviews: int) -> dict[str, list]:
     """Return reviews a second of each way, a figure a round."""
     cores = available_cores()
     others = peers()
@@ -111,7 +111,7 @@ def throughput(folder: Path | None, texts: list[str], rounds: int, reviews: int)
     return figures
 
 
-def alone(folder: Path | None, texts: list[str], times: int = 50) -> float:
+def alone(folder: str | None, texts: list[str], times: int = 50) -> float:
     """Return the milliseconds of one review of 250 tokens, once loaded."""
     model = reelsense.load(folder)
     nearest = sorted(texts[:3000], key=lambda text: abs(len(text) - 1300))[:300]
@@ -133,7 +133,7 @@ def seconds_of(command: Sequence[str], times: int = 11) -> list[float]:
     return taken
 
 
-def startup(folder: Path | None) -> dict[str, float]:
+def startup(folder: str | None) -> dict[str, float]:
     """Return the median seconds of an import, a load and a whole command, files being cached."""
     pairs = []
     for _ in range(12):
@@ -147,7 +147,7 @@ def startup(folder: Path | None) -> dict[str, float]:
     return {"import": imported, "load": loaded, "command": statistics.median(command)}
 
 
-def memory(folder: Path | None, texts: list[str]) -> dict[str, float]:
+def memory(folder: str | None, texts: list[str]) -> dict[str, float]:
     """Return the megabytes held at most over 25,000 and over 100,000 reviews from a generator."""
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, "reviews.jsonl")
@@ -174,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--reviews", type=int, default=4000)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model", metavar="NAME")
     arguments = parser.parse_args()
     texts = list(read_reviews().texts)
     order = np.random.default_rng(0).permutation(len(texts))

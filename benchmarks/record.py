@@ -20,7 +20,7 @@ from reelsense.model.recipe import Recipe
 from reelsense.model.settings import differences, flag
 
 RESULTS = Path(__file__).parent.parent / "results"
-SHIPPED = RESULTS.parent / "src" / "reelsense" / "pretrained" / "bundle.json"
+SHIPPED = RESULTS.parent / "src" / "reelsense" / "pretrained" / "small" / "bundle.json"
 
 
 def choice_of(run: Path) -> dict[str, object]:

@@ -35,7 +35,7 @@ def snippets() -> tuple[list[str], np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model", metavar="NAME")
     model = reelsense.load(parser.parse_args().model)
     texts, labels = snippets()
     chances = model.predict_proba(texts)[:, 1]

@@ -33,7 +33,9 @@ from reelsense import cli
 assert cli.__file__.startswith(sys.path[0]), cli.__file__
 cli.main()
 """
-SIZE = 25e6  # bytes
+SOURCE = ROOT / "src" / "reelsense"
+PACKAGE = SOURCE / "pretrained"
+SIZE = 40e6  # bytes
 
 pytestmark = pytest.mark.slow
 
@@ -74,12 +76,15 @@ def reelsense(wheel, tmp_path_factory):
     return run
 
 
-def test_the_wheel_is_small_and_has_a_whole_bundle(wheel):
+def test_the_wheel_is_small_and_has_whatever_comes_with_the_package(wheel):
     assert wheel.stat().st_size <= SIZE
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
-        listed = json.loads(file.read("reelsense/pretrained/bundle.json"))["files"]
-    assert {f"reelsense/pretrained/{name}" for name in listed} <= set(names)
+    models = {str(path.relative_to(SOURCE)) for path in PACKAGE.rglob("*") if path.is_file()}
+    assert {f"pretrained/small/{name}" for name in ("bundle.json", "model.onnx")} <= models
+    assert {name for name in names if name.startswith("reelsense/pretrained/")} == {
+        f"reelsense/{name}" for name in models
+    }
     assert {"reelsense/py.typed", "reelsense/model/recipes/default.toml"} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"reelsense"}
 
@@ -101,8 +106,11 @@ def test_it_explains(reelsense):
 
 def test_info_knows_the_shipped_model(reelsense):
     printed = reelsense("info")
-    for expected in ("Accuracy ", " held-out reviews", "pretrained", "onnxruntime "):
+    folder = Path("reelsense", "pretrained", "small")
+    for expected in ("Accuracy ", " held-out reviews", str(folder), "onnxruntime "):
         assert expected in printed
+    assert "\nPackage     holds small" in printed
+    assert reelsense("info", "--model", "small") == reelsense("info", "--model", "shipped")
 
 
 def test_doctor_finds_it_whole_and_the_extras_missing(reelsense):

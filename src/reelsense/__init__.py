@@ -1,7 +1,7 @@
 """Film-review sentiment with a bidirectional LSTM on GloVe word vectors.
 
     import reelsense
-    model = reelsense.load()
+    model = reelsense.load()  # or "accurate", or the folder of a bundle
     model("A wonderful film.").label
 
 Importing the package imports nothing else: numpy and onnxruntime come with the first `load()`.

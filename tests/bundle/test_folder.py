@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reelsense.bundle import folder as module
 from reelsense.bundle.folder import (
+    folder_of,
+    in_the_package,
     read_bundle,
     trained_on,
     write_bundle,
@@ -44,7 +47,6 @@ def files(small_model):
     return {
         "model.onnx": small_model(),
         "tokenizer.json": Tokenizer(WORDS).to_json().encode(),
-        "weights.safetensors": bytes(100),
         "trained_on.npy": to_npy(hash_texts(TEXTS)),
         "README.md": b"# toy",
         "reliability.png": b"a picture",
@@ -126,6 +128,67 @@ def test_a_bundle_that_is_mended_can_be_read(bundle):
     assert read_bundle(bundle).about["temperature"] == 2
 
 
+def test_an_older_bundle_whose_weights_stand_beside_the_graph_is_read(bundle, tmp_path, files):
+    write_bundle(tmp_path / "older", ABOUT, {**files, "weights.safetensors": b"weights"})
+    assert read_bundle(tmp_path / "older").model == files["model.onnx"]
+    (tmp_path / "older/weights.safetensors").write_bytes(b"others!")
+    assert "weights.safetensors: not the file that was written" in refusal(tmp_path / "older")
+    write_bundle(tmp_path / "older", ABOUT, files, overwrite=True)  # by a new one
+    assert content(tmp_path / "older") == content(bundle)
+
+
+def test_a_spread_comes_back_to_the_last_bit(tmp_path, files):
+    spread = np.random.default_rng(0).normal(size=50).astype("f4")
+    spread = np.maximum(np.abs(spread), np.float32(1e-12))
+    spread[0] = 1e-12
+    write_bundle(tmp_path / "toy", {**ABOUT, "spread": spread.tolist()}, files)
+    read = read_bundle(tmp_path / "toy").about["spread"]
+    assert (np.array(read, "f4") == spread).all()
+
+
+# --- What comes with the package ----------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package with one bundle and a language model, and a working directory elsewhere."""
+    for name in ("small", "language"):
+        (tmp_path / "package" / name).mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(module, "PACKAGE", tmp_path / "package")
+    return tmp_path / "package"
+
+
+def test_names_stand_for_what_comes_with_the_package(package):
+    assert folder_of("small") == folder_of("shipped") == package / "small"
+    assert folder_of("pretrained") == package / "language"
+    assert in_the_package() == ["small", "pretrained"]
+    (package / "accurate").mkdir()
+    assert folder_of("accurate") == package / "accurate"
+    assert in_the_package() == ["small", "accurate", "pretrained"]
+
+
+def test_a_name_wins_over_a_folder_of_that_name(package):
+    Path("small").mkdir()
+    assert folder_of("small") == package / "small"
+    for folder in ("./small", "small/", Path("small"), Path("small").resolve()):
+        assert folder_of(folder).resolve() == Path("small").resolve()
+    assert folder_of("language") == Path("language")  # no name, and so a folder
+
+
+def test_a_name_that_the_package_came_without_is_one_line(package):
+    Path("accurate").mkdir()
+    assert refusal("accurate", folder_of) == (
+        "accurate: did not come with this package, which holds small, pretrained; name one of "
+        "these, or a folder (one here: ./accurate)"
+    )
+    shutil.rmtree(package)
+    assert "shipped: did not come with this package, which holds nothing" in refusal(
+        "shipped", folder_of
+    )
+
+
 # --- What is no bundle --------------------------------------------------------------------------
 
 
@@ -177,7 +240,7 @@ def test_every_change_to_bundle_json_is_noticed(bundle):
 
 # --- Files that are missing or others -----------------------------------------------------------
 
-NAMES = ["model.onnx", "tokenizer.json", "weights.safetensors", "trained_on.npy", "README.md"]
+NAMES = ["model.onnx", "tokenizer.json", "trained_on.npy", "README.md"]
 PICTURE = "reliability.png"
 
 
@@ -278,6 +341,10 @@ def test_a_graph_that_is_none_is_refused(bundle):
         ("evidence", 1),
         ("bias", float("nan")),
         ("bias", float("inf")),
+        ("spread", 1.0),
+        ("spread", [1.0, 0.0]),
+        ("spread", [1.0, float("nan")]),
+        ("spread", ["1.0"]),
         ("words", 30.0),
         ("longest", 0),
         ("keep", "middle"),

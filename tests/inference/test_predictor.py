@@ -10,6 +10,7 @@ import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -426,6 +427,22 @@ def test_no_bundle_is_one_line(tmp_path):
         reelsense.load(tmp_path / "nothing")
     with pytest.raises(BadInput, match="not a bundle"):
         reelsense.load(str(tmp_path))
+
+
+def test_a_name_is_a_bundle_of_the_package_and_a_path_is_a_folder(
+    tiny_bundle, tmp_path, monkeypatch
+):
+    (tmp_path / "accurate").symlink_to(tiny_bundle, target_is_directory=True)
+    monkeypatch.setattr("reelsense.bundle.folder.PACKAGE", tmp_path)
+    model = reelsense.load("accurate")
+    assert model.bundle.path == tmp_path / "accurate"
+    assert pickle.loads(pickle.dumps(model)).bundle.path == model.bundle.path
+    for name in (None, "small", "shipped"):
+        with pytest.raises(BadInput, match="did not come with this package, which holds accurate"):
+            reelsense.load(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reelsense.bundle.folder.PACKAGE", tmp_path / "nowhere")
+    assert reelsense.load(Path("accurate")).about == model.about
 
 
 def test_it_says_what_it_is(model):

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from reelsense.errors import BadInput
 from reelsense.model.pretraining import Pretraining
 from reelsense.model.recipe import Recipe
+from reelsense.text.fingerprints import seen
 from reelsense.text.reviews import Reviews
-from reelsense.text.splits import split
+from reelsense.text.splits import normalised, split
 from reelsense.training.corpus import END, read_corpus, streams
 from reelsense.training.prepare import prepare
 
@@ -102,6 +103,17 @@ def test_what_a_training_holds_out_is_in_no_text_and_no_word(recipe):
         corpus.tokenizer.encode(labelled.texts[row]).tolist() for row in prepared.split.validation
     ]
     assert prepare(training, labelled).split.test.tolist() != parts(recipe, labelled).test.tolist()
+
+
+def test_what_was_read_is_known_again_and_what_is_held_out_is_not(recipe):
+    labelled, more = toy(), toy(40, 1, "u", False)
+    rows = held_out(recipe, labelled)
+    copies = [labelled.texts[row].upper() for row in rows]
+    corpus = read_corpus(recipe, labelled, [unlabelled([*more.texts, *copies])])
+    known = seen(map(normalised, labelled.texts), corpus.read)
+    assert set(np.flatnonzero(~known).tolist()) == set(rows)
+    assert seen(map(normalised, more.texts), corpus.read).all()
+    assert len(corpus.read) == len(corpus.training)
 
 
 def test_copies_of_held_out_reviews_among_the_unlabelled_are_left_out(recipe):

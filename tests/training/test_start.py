@@ -30,6 +30,7 @@ from reelsense.training.start import (
     read_start,
     started,
 )
+from reelsense.training.start import READ as READ_HASHES
 from reelsense.vectors.glove import WordVectors
 
 RECIPE = Recipe(
@@ -47,30 +48,34 @@ def network(recipe=RECIPE):
     return build(recipe, vectors, np.arange(words) > 1)
 
 
-def write_weights(folder, weights):
-    save_tensors(folder / "weights.safetensors", weights, {})
+def weights_of(network):
+    """What a graph gives back of a network's weights."""
+    return {name: weight.numpy().copy() for name, weight in network.state_dict().items()}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """What a fine-tuning reads of a bundle's folder."""
-    halves = {name: weight.half() for name, weight in network().state_dict().items()}
-    write_weights(tmp_path, halves)
-    return tmp_path
+    """Where the bundle is; nothing of it is read."""
+    return tmp_path / "toy"
 
 
-def test_a_start_is_the_bundles_network_in_float32(folder):
-    start = read_start(folder, ABOUT, WORDS, LEARNED)
+def bundle_start(folder, about=ABOUT, tokenizer=WORDS, weights=None):
+    weights = weights_of(network()) if weights is None else weights
+    return read_start(folder, about, tokenizer, weights, LEARNED)
+
+
+def test_a_start_is_the_bundles_network(folder):
+    start = bundle_start(folder)
     assert {weight.dtype for weight in start.weights.values()} == {torch.float32}
     ids, lengths = torch.tensor([[2, 3, 4, 0]]), torch.tensor([3])
-    halved = network()
-    halved.load_state_dict({name: w.half().float() for name, w in halved.state_dict().items()})
-    assert torch.equal(start.network(start.recipe)(ids, lengths), halved(ids, lengths))
+    assert torch.equal(start.network(start.recipe)(ids, lengths), network()(ids, lengths))
     assert start.vectors().found.tolist() == [False, False] + [True] * (len(WORDS.vocabulary) - 2)
+    assert start.learned.tolist() == LEARNED.tolist()
+    assert start.read.tolist() == []
 
 
 def test_training_the_network_leaves_the_start_as_it_was(folder):
-    start = read_start(folder, ABOUT, WORDS, LEARNED)
+    start = bundle_start(folder)
     before = start.weights["output.bias"].clone()
     with torch.no_grad():
         start.network(start.recipe).output.bias.add_(1)
@@ -78,7 +83,7 @@ def test_training_the_network_leaves_the_start_as_it_was(folder):
 
 
 def test_the_recipe_is_the_bundles_trained_gently_on_parts_of_its_own(folder):
-    start = read_start(folder, ABOUT, WORDS, LEARNED)
+    start = bundle_start(folder)
     recipe = fine_tuning(start, {})
     assert (recipe.name, recipe.about) == (
         "fine-tuned", "a few gentle epochs from the weights of toy"
@@ -98,7 +103,7 @@ def test_the_recipe_is_the_bundles_trained_gently_on_parts_of_its_own(folder):
 def test_what_the_weights_were_made_with_cannot_be_changed(folder, name):
     option = "--" + name.replace("_", "-")
     with pytest.raises(BadInput) as caught:
-        fine_tuning(read_start(folder, ABOUT, WORDS, LEARNED), {name: getattr(RECIPE, name)})
+        fine_tuning(bundle_start(folder), {name: getattr(RECIPE, name)})
     made_with = getattr(RECIPE, name)
     assert str(caught.value) == (
         f"{option} cannot be changed with --from: toy was made with {made_with}; leave {option} out"
@@ -129,14 +134,14 @@ def test_whatever_shapes_the_network_or_the_vocabulary_is_among_them():
 )
 def test_a_recipe_that_does_not_fit_names_the_bundle(folder, about, message):
     with pytest.raises(BadInput, match=f"{folder.name}.*{message}"):
-        read_start(folder, about, WORDS, LEARNED)
+        bundle_start(folder, about)
 
 
 def test_words_and_weights_of_different_bundles_are_refused(folder):
     other = Tokenizer.fit(["more words than the other one has got in its vocabulary"], min_count=1)
     counts = f"{len(other.vocabulary)} words in its tokenizer.json, {len(WORDS.vocabulary)} in its"
     with pytest.raises(BadInput, match=f"{folder.name}: {counts} weights"):
-        read_start(folder, ABOUT, other, LEARNED)
+        bundle_start(folder, tokenizer=other)
 
 
 def test_only_a_fine_tuning_has_learned_before(tmp_path):
@@ -154,12 +159,12 @@ def test_only_a_fine_tuning_has_learned_before(tmp_path):
 
 
 def test_weights_of_something_else_are_refused(folder):
-    write_weights(folder, {"embedding.weight": torch.zeros(3)})
-    with pytest.raises(BadInput, match="its weights do not fit its recipe"):
-        read_start(folder, ABOUT, WORDS, LEARNED)
-    (folder / "weights.safetensors").write_bytes(b"x")
-    with pytest.raises(BadInput, match=r"weights\.safetensors: damaged"):
-        read_start(folder, ABOUT, WORDS, LEARNED)
+    for weights in (
+        {"embedding.weight": np.zeros(3, np.float32)},
+        {name: weight for name, weight in weights_of(network()).items() if "output" not in name},
+    ):
+        with pytest.raises(BadInput, match="toy: its weights do not fit its recipe"):
+            bundle_start(folder, weights=weights)
 
 
 # --- From a language model ------------------------------------------------------------------------
@@ -225,7 +230,7 @@ def test_training_the_network_leaves_the_language_model_as_it_was(language_model
 
 
 def test_a_bundle_is_no_language_model(folder):
-    start = read_start(folder, ABOUT, WORDS, LEARNED)
+    start = bundle_start(folder)
     assert not start.is_language_model
     assert start.fixed == FIXED
 
@@ -253,6 +258,34 @@ def test_what_the_language_model_was_made_with_cannot_be_changed(language_model,
         f"{option} cannot be changed with --from: lm was made with "
         f"{getattr(start.recipe, name)}; leave {option} out"
     )
+
+
+def test_a_language_model_may_be_kept_in_half_the_bytes(language_model):
+    weights = load_weights(language_model)
+    halves = {name: weight.half() for name, weight in weights.items()}
+    file = language_model / "weights.safetensors"
+    size = file.stat().st_size
+    save_tensors(file, halves, {"sha256": weights_hash(halves)})
+    assert file.stat().st_size < 0.6 * size + 1000
+    start = read_language_model(language_model, "lm")
+    assert {weight.dtype for weight in start.weights.values()} == {torch.float32}
+    for name, weight in weights.items():
+        torch.testing.assert_close(start.weights[name], weight, rtol=1e-3, atol=1e-6)
+
+
+def test_what_a_language_model_has_read_is_not_what_it_has_learned(language_model):
+    assert read_language_model(language_model, "lm").read.tolist() == []  # of an earlier version
+    (language_model / READ_HASHES).write_bytes(to_npy(LEARNED))
+    start = read_language_model(language_model, "lm")
+    assert start.read.tolist() == LEARNED.tolist()
+    assert start.learned.tolist() == []
+    (language_model / READ_HASHES).write_bytes(to_npy(LEARNED)[:-1])
+    with pytest.raises(BadInput, match=r"lm.read\.npy: not the hashes of texts"):
+        read_language_model(language_model, "lm")
+    (language_model / READ_HASHES).unlink()
+    (language_model / READ_HASHES).mkdir()
+    with pytest.raises(BadInput, match=r"lm.read\.npy: cannot be read .*; pretrain again"):
+        read_language_model(language_model, "lm")
 
 
 def test_a_pretraining_that_has_not_finished_is_refused(language_model):

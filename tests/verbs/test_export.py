@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from reelsense.bundle.folder import read_bundle, trained_on
+from reelsense.bundle.weights import weights_of_bundle
 from reelsense.text.tokenizer import Tokenizer
-from reelsense.training.checkpoint import read_run
+from reelsense.training.checkpoint import load_weights, read_run
 from reelsense.training.measure import load_network
 
 TEXTS = ["a great superb film", "an awful dull film"]
@@ -50,7 +51,23 @@ def test_a_bundle_and_what_it_is_worth(reelsense, here, run):
 
 def test_a_variant_may_be_chosen(reelsense, here, run):
     assert reelsense("export", "run", "bundle", "--variant", "fp32").code == 0
-    assert read_bundle(here / "bundle").about["variant"] == "fp32"
+    about = read_bundle(here / "bundle").about
+    assert about["variant"] == "fp32"
+    assert "spread" not in about  # the graph has the vectors as they are
+
+
+def test_the_weights_are_in_the_graph_alone_and_come_out_of_it(here, run, exported):
+    bundle, expected = read_bundle(exported), load_weights(run)
+    assert sorted(path.name for path in exported.iterdir()) == [
+        "README.md", "bundle.json", "model.onnx", "reliability.png", "risk_coverage.png",
+        "tokenizer.json", "trained_on.npy",
+    ]  # fmt: skip
+    assert bundle.about["variant"] == "int8"
+    assert len(bundle.about["spread"]) == expected["embedding.weight"].shape[1]
+    found = weights_of_bundle(bundle)
+    for name in ("embedding.weight", "forward_lstm.0.weight_ih_l0", "output.weight"):
+        weight = expected[name].numpy()
+        assert abs(found[name] - weight).max() <= abs(weight).max() / 50, name
 
 
 def test_a_bundle_that_is_there_stays_unless_told(reelsense, here, run, exported, refused):

@@ -10,10 +10,13 @@ from safetensors.torch import load_file
 
 from reelsense.model.pretraining import Pretraining
 from reelsense.model.recipe import Recipe
+from reelsense.text.fingerprints import hash_texts, to_npy
+from reelsense.text.splits import normalised
 from reelsense.text.tokenizer import Tokenizer
 from reelsense.training.checkpoint import open_run, read_run
 from reelsense.training.corpus import Corpus
 from reelsense.training.pretrain import build_language_model, finish
+from reelsense.training.start import READ as READ_HASHES
 from reelsense.training.start import learned_before
 from reelsense.vectors.glove import WordVectors
 
@@ -69,7 +72,7 @@ def parts(file):
 def test_a_run_starts_from_the_words_and_weights_of_the_language_model(reelsense, here, lm):
     outcome = reelsense(*FROM, "--learning-rate", "1e-8", "--precision", "fp32", "--epochs", "1")
     assert (outcome.code, outcome.err) == (0, "")
-    assert "Recipe    accurate: " in outcome.out
+    assert "Recipe    teacher: " in outcome.out
     assert "Vectors   those of lm\n" in outcome.out
     assert (here / "run/tokenizer.json").read_bytes() == (lm / "tokenizer.json").read_bytes()
     before, after = (load_file(path / "weights.safetensors") for path in (lm, here / "run"))
@@ -81,6 +84,42 @@ def test_a_run_starts_from_the_words_and_weights_of_the_language_model(reelsense
     assert learned_before(here / "run").tolist() == []
     evaluated = reelsense("evaluate", "run")
     assert (evaluated.code, evaluated.err) == (0, "")  # no review was seen
+
+
+def test_a_run_says_how_many_held_out_reviews_the_language_model_has_read(reelsense, here, lm):
+    quick = [*FROM, *QUICK, "--trial"]
+    with (here / "plain.csv").open(newline="") as rows:
+        texts = [normalised(row["review"]) for row in csv.DictReader(rows)]
+    (lm / READ_HASHES).write_bytes(to_npy(hash_texts(texts[:0])))
+    assert reelsense(*quick, "--run", "apart").err == ""
+    (lm / READ_HASHES).write_bytes(to_npy(hash_texts(texts)))
+    outcome = reelsense(*quick)
+    assert outcome.code == 0
+    assert outcome.err == (
+        "40 of the 40 held-out reviews are among those that --from lm has read (without their "
+        "labels); figures on them may flatter; pretrain with the same --validation, --test and "
+        "--split-seed\n"
+    )
+    assert learned_before(here / "run").tolist() == []
+    assert digest(here / "run") == digest(here / "apart")
+
+
+def test_pretrained_is_the_language_model_of_the_package(
+    reelsense, here, lm, refused, monkeypatch, tmp_path_factory
+):
+    package = tmp_path_factory.mktemp("package")
+    monkeypatch.setattr("reelsense.bundle.folder.PACKAGE", package)
+    named = [*FROM, *QUICK, "--trial", "--from", "pretrained"]
+    (here / "pretrained").mkdir()
+    refused(reelsense(*named), 2, "^reelsense: pretrained: did not come with this package")
+    lm.rename(package / "language")
+    outcome = reelsense(*named)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "Vectors   those of pretrained\n" in outcome.out
+    refused(reelsense("predict", "--model", "pretrained", "x"), 2, "language: not a bundle, it has")
+    (package / "language").rename(here / "pretrained" / "lm")
+    assert reelsense(*named, "--from", "./pretrained/lm", "--run", "again").code == 0
+    assert digest(here / "run") == digest(here / "again")
 
 
 def test_a_recipe_is_allowed_and_its_own_words_and_units_give_way(reelsense, here, lm):

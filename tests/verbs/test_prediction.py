@@ -386,6 +386,24 @@ def test_info_as_json_is_the_whole_bundle_file(run, tiny_bundle):
     assert found["versions"].keys() == {"reelsense", "python", "numpy", "onnxruntime"}
 
 
+def test_a_bundle_of_the_package_goes_by_its_name(run, tiny_bundle, monkeypatch, tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/accurate").symlink_to(tiny_bundle, target_is_directory=True)
+    monkeypatch.setattr("reelsense.bundle.folder.PACKAGE", tmp_path / "package")
+    (tmp_path / "small").mkdir()
+    monkeypatch.chdir(tmp_path)
+    expected = run(predict, *TEXTS).stdout
+    assert run(predict, *TEXTS, path="accurate").stdout == expected
+    assert "\nPackage     holds accurate\n" in run(info, path="accurate").stdout
+    assert "\nPackage     holds accurate\n" in run(doctor, path="accurate").stdout
+    assert strict(run(info, "--json", path="accurate").stdout)["package"] == ["accurate"]
+    for name in ("small", "shipped"):
+        with pytest.raises(BadInput, match=f"^{name}: did not come with this package, which holds"):
+            run(predict, "a film", path=name)
+    with pytest.raises(BadInput, match=r"^small: not a bundle, it has no bundle"):
+        run(predict, "a film", path="./small")
+
+
 def test_info_on_a_bundle_without_figures_is_one_line(run, make_bundle):
     path = make_bundle(figures={})
     with pytest.raises(BadInput, match=r"its bundle\.json lacks figures"):
@@ -396,7 +414,7 @@ def test_info_on_a_bundle_without_figures_is_one_line(run, make_bundle):
 def test_doctor_says_what_is_whole_how_fast_and_what_is_missing(run, tiny_bundle, monkeypatch):
     monkeypatch.setattr(printing, "NEEDS", {"json": "predict", "not_here": "train, evaluate"})
     printed = run(doctor, "--threads", 1).stdout
-    assert f"Bundle      {tiny_bundle}: all 6 files are as they were written" in printed
+    assert f"Bundle      {tiny_bundle}: all 5 files are as they were written" in printed
     assert re.search(r"Speed       [\d,]+ reviews/s on 1 core, \d+\.\d ms for one", printed)
     assert "Missing     not_here  for train, evaluate" in printed
     assert INSTALL in printed

@@ -24,7 +24,7 @@ TINY = [
 ]  # fmt: skip
 LEAVES = {
     "recipe.toml", "data.json", "environment.json", "tokenizer.json", "history.jsonl",
-    "perplexity.png", "weights.safetensors",
+    "perplexity.png", "weights.safetensors", "read.npy",
 }  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from safetensors.numpy import save
 
 from reelsense import __version__
 from reelsense.bundle import session
@@ -24,7 +23,6 @@ from reelsense.bundle.folder import (
     PICTURES,
     TOKENIZER,
     TRAINED_ON,
-    WEIGHTS,
     write_bundle,
 )
 from reelsense.bundle.graph import build_graph, has_evidence
@@ -36,6 +34,7 @@ from reelsense.bundle.held_out import (
     read_held_out,
     weights_of,
 )
+from reelsense.bundle.int8 import to_levels
 from reelsense.errors import BadInput, Failure
 from reelsense.evaluation.plots import draw_reliability_pair, draw_risk_coverage
 from reelsense.model.networks import BiLSTM
@@ -91,6 +90,8 @@ def export(
     learned = hash_texts(normalised(reviews.texts[row]) for row in training)
     about = _about(recipe, variant, figures, len(tokenizer.vocabulary))
     about["bias"] = float(weights["output.bias"][0] / np.float32(figures["temperature"]))
+    if variant == "int8":  # for `weights.weights_of_graph`
+        about["spread"] = to_levels(weights["embedding.weight"])[1].tolist()
     about["trained_on"] = {
         "source": reviews.source,
         "reviews": len(training),
@@ -104,7 +105,6 @@ def export(
     files = {
         MODEL: build_graph(recipe, weights, figures["temperature"], variant),
         TOKENIZER: tokenizer.to_json().encode(),
-        WEIGHTS: save({name: w.astype(np.float16) for name, w in weights.items()}),
         TRAINED_ON: to_npy(np.append(before, learned)),
         **_pictures(figures),
     }

@@ -1,11 +1,11 @@
 """The artefact on disk: one folder whose files say of each other what they must be.
 
-model.onnx, tokenizer.json, weights.safetensors (to train on), trained_on.npy (hashes of the texts
-it learned from), README.md (the card) with its pictures, and bundle.json: what the model is, what
-was measured of it, and size and SHA-256 of every other file. `seal` is the SHA-256 of the rest of
-bundle.json. It says that nothing was lost or changed by accident; it does not say who wrote it.
+model.onnx, tokenizer.json, trained_on.npy (hashes of the texts it learned from), README.md (the
+card) with its pictures, and bundle.json: what the model is, what was measured of it, and size and
+SHA-256 of every other file. `seal` is the SHA-256 of the rest of bundle.json. It says that nothing
+was lost or changed by accident; it does not say who wrote it.
 
-Knows neither torch nor ONNX Runtime.
+Some come with the package and have names: `folder_of`. Knows neither torch nor ONNX Runtime.
 """
 
 import errno
@@ -29,11 +29,15 @@ FORMAT: Final = 1
 ABOUT: Final = "bundle.json"
 MODEL: Final = "model.onnx"
 TOKENIZER: Final = "tokenizer.json"
-WEIGHTS: Final = "weights.safetensors"
 TRAINED_ON: Final = "trained_on.npy"
-NEEDED: Final = (MODEL, TOKENIZER, WEIGHTS, TRAINED_ON, "README.md")
+NEEDED: Final = (MODEL, TOKENIZER, TRAINED_ON, "README.md")
 PICTURES: Final = ("reliability.png", "risk_coverage.png")  # of the card
-SHIPPED: Final = Path(__file__).parent.parent / "pretrained"  # the bundle in the package
+# What older bundles held beside the graph, which is where the weights to fine-tune are read now.
+FORMER: Final = ("weights.safetensors",)
+PACKAGE: Final = Path(__file__).parent.parent / "pretrained"  # what comes with the package
+# Names and the folders there: two bundles and the run of a language model.
+NAMES: Final = {"small": "small", "accurate": "accurate", "pretrained": "language"}
+SHIPPED: Final = "shipped"  # the bundle by default, which is "small"
 LARGEST_ABOUT: Final = 2**24  # bytes of bundle.json; its figures take about 50,000
 
 _AGAIN: Final = "get the bundle again or export it again"
@@ -47,6 +51,35 @@ class Bundle:
     about: dict[str, Any]
     tokenizer: Tokenizer
     model: bytes
+
+
+# --- what comes with the package ----------------------------------------------------------------
+
+
+def folder_of(name: str | Path) -> Path:
+    """Return the folder of what comes with the package, by its name, or else the folder named.
+
+    A name wins over a folder of that name in the working directory: that one is "./small", or a
+    Path.
+
+    Raises:
+        BadInput: the package came without it.
+    """
+    if isinstance(name, Path) or name not in (SHIPPED, *NAMES):
+        return Path(name)
+    folder = PACKAGE / NAMES["small" if name == SHIPPED else name]
+    if not folder.is_dir():
+        there = ", ".join(in_the_package()) or "nothing"
+        raise BadInput(
+            f"{name}: did not come with this package, which holds {there}; name one of these, or a "
+            f"folder (one here: ./{name})"
+        )
+    return folder
+
+
+def in_the_package() -> list[str]:
+    """Return the names of what the package came with."""
+    return [name for name, folder in NAMES.items() if (PACKAGE / folder).is_dir()]
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -144,6 +177,11 @@ def _is_dict(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def _is_spread(value: Any) -> bool:
+    """Say whether it could be what `weights.weights_of_graph` takes, or is not there."""
+    return value is None or (isinstance(value, list) and all(map(_number(1e-13, 1e6), value)))
+
+
 def _lists_files(value: Any) -> bool:
     return isinstance(value, dict) and all(
         _is_plain(name)
@@ -170,6 +208,7 @@ _FITS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "stated_error": _number(0, 1),
     "evidence": lambda value: isinstance(value, bool),
     "bias": _number(-1e6, 1e6),
+    "spread": _is_spread,
     "words": _count,
     "longest": _count,
     "keep": lambda value: value in ("head", "tail", "head+tail"),
@@ -265,7 +304,7 @@ def check_place(
         raise BadInput(f"{folder}: is not empty; name another folder, or replace it: --overwrite")
     if there and ABOUT not in there:
         raise BadInput(f"{folder}: is not a bundle and stays; name another folder")
-    if strangers := there - {ABOUT, *files}:
+    if strangers := there - {ABOUT, *FORMER, *files}:
         raise BadInput(
             f"{folder}: holds {min(strangers)}, which is no part of a bundle; name another folder"
         )

@@ -21,7 +21,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from reelsense.bundle.folder import MODEL, SHIPPED, Bundle, read_bundle
+from reelsense.bundle.folder import MODEL, SHIPPED, Bundle, folder_of, read_bundle
 from reelsense.bundle.session import batches, open_session, run, without_evidence
 from reelsense.cores import available_cores
 from reelsense.errors import BadInput
@@ -282,17 +282,19 @@ class Predictor:
 def load(
     path: str | Path | None = None, threads: int | None = None, confidence: float | None = None
 ) -> Predictor:
-    """Open a bundle: the one that comes with the package, or a folder.
+    """Open a bundle: one that comes with the package, or a folder.
 
     Args:
-        path: a folder that `reelsense export` made.
+        path: "small" (the one by default) or "accurate", of the package; or a folder that
+            `reelsense export` made ("./small" or a Path where it has such a name).
         threads: processor cores to use; by default all that the process may use.
         confidence: least max(P, 1 - P) of a decided label, 0.5 to 1; the bundle's by default.
 
     Raises:
-        BadInput: the folder is not a bundle, or is damaged.
+        BadInput: the folder is not a bundle, or is damaged, or the package came without it.
     """
-    return Predictor(read_bundle(SHIPPED if path is None else Path(path)), threads, confidence)
+    bundle = read_bundle(folder_of(SHIPPED if path is None else path))
+    return Predictor(bundle, threads, confidence)
 
 
 def _share_unknown(ids: NDArray[np.int32]) -> float:

@@ -7,13 +7,14 @@ as copies, in the unlabelled ones.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reelsense.errors import BadInput
 from reelsense.model.pretraining import Pretraining
+from reelsense.text.fingerprints import Hashes, hash_texts
 from reelsense.text.reviews import Reviews
 from reelsense.text.splits import normalised, rows_of_new_texts, split
 from reelsense.text.tokenizer import Tokenizer
@@ -35,6 +36,7 @@ class Corpus:
     training: tuple[Ids, ...]
     validation: tuple[Ids, ...]
     sources: dict[str, str]  # what was read -> SHA-256, of several sources one after another
+    read: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))  # of the texts in training
 
     def tokens(self) -> int:
         """Return the number of tokens of an epoch, the ends of reviews counted."""
@@ -96,6 +98,7 @@ def read_corpus(recipe: Pretraining, labelled: Reviews, unlabelled: Sequence[Rev
             "unlabelled reviews": " ".join(reviews.sha256 for reviews in unlabelled),
             "vectors": hashlib.sha256(vectors.matrix.tobytes()).hexdigest(),
         },
+        hash_texts(map(normalised, texts)),
     )
 
 

@@ -164,7 +164,8 @@ def soft_labels(
         # A teacher errs on the verdict of the review that a sentence stands in four times as often
         # as when it reads the whole.
         mixed = (1 - share) * verdicts[lessons.owners] + share * saved["pieces"]
-        pools.append(Pool(examples(pieces, mixed), _sentences(recipe, training)))
+        learned = examples(pieces, mixed.astype(np.float32))
+        pools.append(Pool(learned, _sentences(recipe, training)))
     return examples(whole[:n], verdicts[:n]), pools + lessons.edited
 
 

@@ -1,16 +1,18 @@
 """A run that starts from words and weights that are there, instead of from GloVe.
 
 From those of a bundle: fine-tuning. Or from those of a language model, which no label has touched:
-see `training.pretrain`. Knows no bundle: `read_start` takes the folder, recipe and tokenizer of one
-that has been checked.
+see `training.pretrain`. Knows no bundle: `read_start` takes the recipe, tokenizer and weights of
+one that has been checked.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from reelsense.errors import BadInput
 from reelsense.model.networks import BiLSTM, build
@@ -22,7 +24,6 @@ from reelsense.text.tokenizer import Tokenizer
 from reelsense.training.checkpoint import (
     STARTING_WEIGHTS,
     Tensors,
-    load_tensors,
     load_weights,
     read_run,
     read_run_of,
@@ -30,6 +31,8 @@ from reelsense.training.checkpoint import (
 from reelsense.vectors.glove import WordVectors
 
 STARTED_FROM: Final = "started_from.npy"  # in the run of a fine-tuning; see `learned_before`
+READ: Final = "read.npy"  # in the run of a pre-training: hashes of the texts that it has read
+NO_TEXTS: Final[Hashes] = np.empty(0, np.uint64)
 # What the weights or the vocabulary were made with, and so cannot be chosen again.
 FIXED: Final = (
     "arch", "hidden", "layers", "pooling", "dense",
@@ -61,7 +64,8 @@ class Start:
     recipe: Recipe  # of a language model: the words and the LSTM alone are its own
     tokenizer: Tokenizer
     weights: Tensors
-    learned: Hashes  # of the texts that the weights have learned from
+    learned: Hashes  # of the texts whose labels the weights have learned from
+    read: Hashes = field(default_factory=lambda: NO_TEXTS)  # of those read without their labels
 
     def vectors(self) -> WordVectors:
         """Return the word vectors among the weights; every word of the vocabulary has one."""
@@ -114,29 +118,35 @@ def read_language_model(folder: Path, name: str) -> Start:
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     weights = {key: weight.float() for key, weight in load_weights(folder).items()}
     _check_words(folder, tokenizer, weights)
-    return Start(name, recipe, tokenizer, weights, np.empty(0, np.uint64))
+    # Runs of earlier versions do not say what they have read.
+    read = _read_hashes(folder / READ, "pretrain again") if (folder / READ).exists() else NO_TEXTS
+    return Start(name, recipe, tokenizer, weights, learned=NO_TEXTS, read=read)
 
 
 def read_start(
-    folder: Path, about: Mapping[str, Any], tokenizer: Tokenizer, learned: Hashes
+    folder: Path,
+    about: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    weights: Mapping[str, NDArray[np.float32]],
+    learned: Hashes,
 ) -> Start:
     """Return what a bundle gives to a fine-tuning.
 
     Args:
-        folder: of the bundle; its weights.safetensors holds the weights.
+        folder: of the bundle, for messages.
         about: the content of its bundle.json, of which "name" and "recipe" are read.
         tokenizer: the bundle's.
+        weights: those of its graph.
         learned: the hashes of the texts that it was trained on.
 
     Raises:
-        BadInput: the weights cannot be read, or recipe, weights and words do not fit each other.
+        BadInput: recipe, weights and words do not fit each other.
     """
-    saved, _ = load_tensors(folder / "weights.safetensors")
-    weights = {name: weight.float() for name, weight in saved.items()}
+    tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
     recipe = Recipe.from_values(about["recipe"], f"{folder / 'bundle.json'}")
-    network_of(recipe, weights, f"{folder}: its weights do not fit its recipe")
-    _check_words(folder, tokenizer, weights)
-    return Start(about["name"], recipe, tokenizer, weights, learned)
+    network_of(recipe, tensors, f"{folder}: its weights do not fit its recipe")
+    _check_words(folder, tokenizer, tensors)
+    return Start(about["name"], recipe, tokenizer, tensors, learned)
 
 
 def _check_words(folder: Path, tokenizer: Tokenizer, weights: Tensors) -> None:
@@ -189,12 +199,16 @@ def learned_before(run: Path) -> Hashes:
         BadInput: it is no run, or it was fine-tuned and the hashes are gone.
     """
     if STARTING_WEIGHTS not in read_run(run)[1]["hashes"]:
-        return np.empty(0, np.uint64)
-    file = run / STARTED_FROM
+        return NO_TEXTS
+    return _read_hashes(run / STARTED_FROM, "fine-tune again")
+
+
+def _read_hashes(file: Path, again: str) -> Hashes:
+    """Read a file of `fingerprints.to_npy`; `again` says how to get it anew."""
     try:
         return from_npy(file.read_bytes(), str(file))
     except OSError as error:
-        raise BadInput(f"{file}: cannot be read ({error.strerror}); fine-tune again") from None
+        raise BadInput(f"{file}: cannot be read ({error.strerror}); {again}") from None
 
 
 def network_of(recipe: Recipe, weights: Tensors, misfit: str) -> BiLSTM:

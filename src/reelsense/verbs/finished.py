@@ -9,7 +9,6 @@ import click
 from reelsense.errors import BadInput
 from reelsense.verbs import training_output as output
 from reelsense.verbs.options import (
-    bundle_path,
     data_options,
     machine_options,
     need_folder,
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
 @click.option("--part", type=click.Choice(["train", "validation", "test", "all"]), default=None,
               help="Part of the run's own data (test by default), or of SOURCE (all).")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 @data_options
 @machine_options
 def evaluate(
-    model: Path,
+    model: str,
     part: str | None,
     out: Path | None,
     data: str | None,
@@ -43,15 +42,19 @@ def evaluate(
 ) -> None:
     """Measure a run or a bundle on labelled reviews.
 
-    MODEL is the folder of a run, or that of a bundle, or 'shipped', the bundle in the package. A
-    run is measured on its test part, or on the reviews of --data, beside the linear baseline,
-    trained on the same reviews as the run. A bundle is measured on the reviews of --data.
+    MODEL is the folder of a run, or that of a bundle, or 'small' or 'accurate', the bundles in the
+    package; a folder of such a name is ./small. A run is measured on its test part, or on the
+    reviews of --data, beside the linear baseline, trained on the same reviews as the run. A bundle
+    is measured on the reviews of --data.
     """
     if data is None and (text_column or label_column or labels):
         raise BadInput("--text-column, --label-column and --labels go with --data; add it")
     source = None if data is None else source_of(data, text_column, label_column, labels)
-    path = bundle_path(model)
-    if path != model or (path / "bundle.json").exists():
+
+    from reelsense.bundle.folder import ABOUT, folder_of
+
+    path = folder_of(model)
+    if (path / ABOUT).exists():
         _evaluate_bundle(path, part or "all", out or Path("evaluation"), source, device, threads)
     else:
         _evaluate_run(path, part, out or path / "evaluation", source, device, threads)

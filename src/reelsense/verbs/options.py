@@ -175,10 +175,3 @@ def need_folder(path: Path) -> None:
         raise BadInput(f"{path}: {there} is a file, not a folder; choose another")
     if not os.access(there, os.W_OK | os.X_OK):
         raise BadInput(f"{path}: {there} cannot be written; choose another")
-
-
-def bundle_path(bundle: str | Path) -> Path:
-    """Return the folder of a bundle; "shipped" is the one in the package."""
-    from reelsense.bundle.folder import SHIPPED
-
-    return SHIPPED if str(bundle) == "shipped" else Path(bundle)

@@ -24,8 +24,9 @@ LINES: Final = 2048  # of standard input that are read before their answers are 
 NOT_UTF_8: Final = re.compile("[\ud800-\udfff]")  # what Python reads odd bytes as
 
 MODEL = click.option(
-    "--model", "path", type=click.Path(path_type=Path), metavar="FOLDER",
-    help="A bundle that `reelsense export` made; by default the one in the package.",
+    "--model", "name", metavar="NAME",
+    help="A bundle in the package, 'small' (the default) or 'accurate', or the folder of one that "
+         "`reelsense export` made; a folder of such a name is ./small.",
 )  # fmt: skip
 
 
@@ -43,7 +44,7 @@ MODEL = click.option(
                    "`reelsense info`.")  # fmt: skip
 def predict(
     texts: tuple[str, ...],
-    path: Path | None,
+    name: str | None,
     threads: int | None,
     as_json: bool,
     explain: bool,
@@ -63,7 +64,7 @@ def predict(
         raise BadInput("--threshold nan: must lie between 0.5 and 1")
     if "-" in texts and sys.stdin is None:
         raise BadInput("standard input is closed; as in: reelsense predict - < reviews.txt")
-    model = _load(path, threads, threshold)
+    model = _load(name, threads, threshold)
     given = _read(texts)
     # Whoever types reviews wants each answer before the next one.
     size = 1 if explain or ("-" in texts and sys.stdin.isatty()) else LINES
@@ -84,39 +85,51 @@ def predict(
 @MODEL
 @THREADS
 @click.option("--json", "as_json", is_flag=True, help="Print bundle.json and the versions.")
-def info(path: Path | None, threads: int | None, as_json: bool) -> None:
+def info(name: str | None, threads: int | None, as_json: bool) -> None:
     """Show the model: what it is, what it is worth, on what it runs."""
-    model = _load(path, threads, None)
+    from reelsense.bundle.folder import in_the_package
+
+    model = _load(name, threads, None)
     versions = printing.versions()
     if as_json:
         content = {"path": str(model.bundle.path), "threads": model.threads, "versions": versions}
-        click.echo(_json(content | {"bundle": model.about}, indent=2))
+        content |= {"package": in_the_package(), "bundle": model.about}
+        click.echo(_json(content, indent=2))
         return
     try:
         printing.print_info(model, versions)
     except (KeyError, TypeError, ValueError):
         raise BadInput(f"{model.bundle.path}: its bundle.json lacks figures; see what is there "
                        "with --json, or export it again") from None  # fmt: skip
+    _print_the_package()
 
 
 @click.command()
 @MODEL
 @THREADS
-def doctor(path: Path | None, threads: int | None) -> None:
+def doctor(name: str | None, threads: int | None) -> None:
     """Check the installation: files, speed, what is missing."""
     printing.print_installation()  # whatever is wrong with the bundle
+    _print_the_package()
 
     from reelsense.inference.speed import measure
 
-    model = _load(path, threads, None)  # checks the hash of every file
+    model = _load(name, threads, None)  # checks the hash of every file
     printing.print_bundle(model)
     printing.print_speed(model, measure(model))
 
 
-def _load(path: Path | None, threads: int | None, threshold: float | None) -> "Predictor":
+def _load(name: str | None, threads: int | None, threshold: float | None) -> "Predictor":
     from reelsense.inference.predictor import load
 
-    return load(path, threads, threshold)
+    return load(name, threads, threshold)
+
+
+def _print_the_package() -> None:
+    """Print which models came with the package."""
+    from reelsense.bundle.folder import in_the_package
+
+    click.echo(f"Package     holds {', '.join(in_the_package()) or 'no model'}")
 
 
 def _read(texts: tuple[str, ...]) -> Iterator[str]:

@@ -75,17 +75,21 @@ def pretrain(
     source["unlabelled"] = [place_of_unlabelled(name) for name in unlabelled]
     labelled, more = read(source), read_unlabelled(source["unlabelled"], source["text_column"])
 
+    from reelsense.atomic import write_atomically
+    from reelsense.text.fingerprints import to_npy
     from reelsense.training.corpus import read_corpus
     from reelsense.training.machine import find_machine
     from reelsense.training.measure import write_environment
     from reelsense.training.pretrain import build_language_model, finish
     from reelsense.training.pretrain import pretrain as steps
+    from reelsense.training.start import READ
 
     machine = find_machine(device, threads, plan.precision)
     corpus = read_corpus(plan, labelled, more)
     network = build_language_model(plan, corpus)
     checkpoint.open_run(run, plan, source, corpus.sources, resume)
     corpus.tokenizer.save(run / "tokenizer.json")
+    write_atomically(run / READ, to_npy(corpus.read))
     write_environment(run, plan.seed, machine, corpus.sources)
     click.echo(
         f"Reviews   {len(corpus.training):,} to learn from, {corpus.tokens():,} tokens; "
@@ -104,7 +108,7 @@ def pretrain(
     click.echo(f"\nWeights   {run / 'weights.safetensors'}  sha256 {digest}")
     if corpus.validation:
         click.echo(f"Curve     {run / 'perplexity.png'}")
-    click.echo(f"Go on     reelsense train --from {run} --recipe accurate")
+    click.echo(f"Go on     reelsense train --from {run} --recipe teacher")
 
 
 def _plan(recipe: str | None, changes: dict[str, Any]) -> Pretraining:

@@ -26,7 +26,7 @@ NEEDS: Final = {
     "scipy": "train, evaluate",
     "matplotlib": "train, evaluate, data, export",
     "jinja2": "train, export",
-    "onnx": "export",
+    "onnx": "export, train --from",
     "rich": "train",
     "pyarrow": "train (GloVe in the package), and reviews in Parquet",
 }

@@ -15,7 +15,6 @@ from reelsense.verbs.options import (
     UNLABELLED,
     Command,
     RecipeCommand,
-    bundle_path,
     data_options,
     machine_options,
     need_folder,
@@ -42,9 +41,10 @@ class _Train(RecipeCommand):
 
 
 FROM = click.option(
-    "--from", "origin", metavar="FOLDER",
-    help="Start from the language models of this run of `reelsense pretrain`; or fine-tune the "
-         "model in this folder, or 'shipped', on --data.",
+    "--from", "origin", metavar="NAME",
+    help="Start from the language models of this run of `reelsense pretrain`, or 'pretrained', "
+         "those of the package; or fine-tune on --data the bundle in this folder, or 'small' or "
+         "'accurate', those of the package. A folder of such a name is ./small.",
 )  # fmt: skip
 RUN = click.option(
     "--run", "run", type=click.Path(path_type=Path), metavar="FOLDER",
@@ -238,24 +238,27 @@ def _start_and_plan(
         usual = read_recipe(recipe or usual_recipe)
         return None, usual, usual.changed(**changes)
 
+    from reelsense.bundle.folder import folder_of, read_bundle, trained_on
     from reelsense.training.start import fine_tuning, read_language_model, read_start, started
 
-    path = bundle_path(origin)
+    path = folder_of(origin)
     if not path.exists():
         raise BadInput(f"--from {origin}: there is no such folder; check it")
     if (path / "recipe.toml").exists():
         start = read_language_model(path, origin)
-        usual = read_recipe(recipe or ("accurate" if usual_recipe == "default" else usual_recipe))
+        usual = read_recipe(recipe or ("teacher" if usual_recipe == "default" else usual_recipe))
         return start, started(usual, start, {}), started(usual, start, changes)
-
-    from reelsense.bundle.folder import read_bundle, trained_on
 
     if recipe is not None:
         raise BadInput(f"--recipe {recipe} cannot go with --from, which brings one; leave one out")
     if request.data is None:
         raise BadInput("--from needs --data with the reviews to fine-tune on; add it")
+
+    from reelsense.bundle.weights import weights_of_bundle
+
     found = read_bundle(path)
-    start = read_start(found.path, found.about, found.tokenizer, trained_on(found.path))
+    weights = weights_of_bundle(found)
+    start = read_start(path, found.about, found.tokenizer, weights, trained_on(path))
     return start, fine_tuning(start, {}), fine_tuning(start, changes)
 
 
@@ -268,10 +271,15 @@ def _note_the_start(run: Path, name: str, start: "Start", prepared: "Prepared") 
 
     write_atomically(run / STARTED_FROM, to_npy(start.learned))
     rows = [*prepared.split.validation, *prepared.split.test]
-    texts = (normalised(prepared.reviews.texts[row]) for row in rows)
-    if known := int(seen(texts, start.learned).sum()):
-        click.echo(
-            f"{known:,} of the {len(rows):,} held-out reviews are among those that {name} "
-            "learned from; figures on them flatter",
-            err=True,
-        )
+    texts = [normalised(prepared.reviews.texts[row]) for row in rows]
+    for hashes, what in (
+        (start.learned, "learned from; figures on them flatter"),
+        (start.read, "has read (without their labels); figures on them may flatter; "
+                     "pretrain with the same --validation, --test and --split-seed"),
+    ):  # fmt: skip
+        if known := int(seen(texts, hashes).sum()):
+            click.echo(
+                f"{known:,} of the {len(rows):,} held-out reviews are among those that {name} "
+                f"{what}",
+                err=True,
+            )
