@@ -11,7 +11,8 @@ TYPE_CHECKING = False  # what type checkers take for true, without importing typ
 if TYPE_CHECKING:
     from typing import Any
 
-    from reelsense.inference.predictor import Explanation, Prediction, Predictor, load
+    from reelsense.inference.answers import Explanation, Prediction
+    from reelsense.inference.predictor import Predictor, load
 
 __all__ = ["Explanation", "Prediction", "Predictor", "__version__", "load"]
 __version__ = "0.1.0"

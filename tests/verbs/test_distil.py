@@ -102,8 +102,8 @@ def test_a_student_is_a_run_as_any_other(reelsense, here):
 def test_a_student_may_start_from_a_bundle(reelsense, refused, here):
     """The recipe that a student has if none is given is no recipe that was given."""
     refused(reelsense(*TINY, "--from", "nowhere"), 2, "nowhere: ")
-    refused(reelsense("distil", "one", "--from", "nowhere"), 2, "--from needs --data")
-    outcome = reelsense("distil", "one", "--from", "nowhere", "--recipe", "small")
+    refused(reelsense("distil", "one", "--from", "small"), 2, "--from needs --data")
+    outcome = reelsense("distil", "one", "--from", "small", "--recipe", "small")
     refused(outcome, 2, "--recipe small cannot go with --from")
     assert not (here / "run").exists()
 

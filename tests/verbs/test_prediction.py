@@ -89,6 +89,15 @@ def test_threshold_says_from_where_on_a_label_is_given(run, model):
     assert label(0.5) == ("positive" if answer.probability >= 0.5 else "negative")
 
 
+def test_a_second_bundle_answers_what_the_first_is_uncertain_of(run, tiny_bundle, make_bundle):
+    second = make_bundle("larger", hidden=9)
+    texts = [*TEXTS, "the plot was dull .", "not a great film", "superb story !", "awful but great"]
+    both = reelsense.load(tiny_bundle, second=second)(texts)
+    assert both != reelsense.load(tiny_bundle)(texts)
+    printed = lines(run(predict, "--json", "--second", second, *texts))
+    assert [strict(line)["probability"] for line in printed] == [one.probability for one in both]
+
+
 def test_what_weakens_an_answer_is_said(run, make_bundle):
     path = make_bundle(longest=3)
     (long, strange) = lines(run(predict, "a great film .", "zorblax film", path=path))

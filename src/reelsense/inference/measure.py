@@ -15,7 +15,8 @@ from reelsense.bundle.folder import trained_on
 from reelsense.errors import BadInput
 from reelsense.evaluation.calibrate import decided
 from reelsense.evaluation.metrics import evaluate
-from reelsense.inference.predictor import Prediction, Predictor
+from reelsense.inference.answers import Prediction
+from reelsense.inference.predictor import Predictor
 from reelsense.text.fingerprints import seen
 from reelsense.text.reviews import Reviews
 from reelsense.text.splits import normalised

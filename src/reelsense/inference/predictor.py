@@ -12,7 +12,7 @@ after what stands before it has been answered.
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import fields
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,13 @@ from reelsense.bundle.folder import MODEL, SHIPPED, Bundle, folder_of, read_bund
 from reelsense.bundle.session import batches, open_session, run, without_evidence
 from reelsense.cores import available_cores
 from reelsense.errors import BadInput
-from reelsense.text.sentences import sentences
+from reelsense.inference.answers import (
+    Evidence,
+    Explanation,
+    Prediction,
+    Scores,
+    by_sentence,
+)
 from reelsense.text.tokenizer import UNKNOWN, shorten
 
 # Texts that are sorted by length together: enough for batches without padding, and few enough
@@ -35,69 +41,23 @@ CHUNK = 2048
 TASK = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the model says of a text.
-
-    label: "positive", "negative", or "uncertain" where max(P, 1 - P) is below the confidence that
-        the model was given, and for a text without words.
-    probability: calibrated P(positive).
-    tokens: words and marks in the text, read or not.
-    unknown: share of them that the model has no vector for.
-    truncated: whether only a part was read.
-    """
-
-    label: str
-    probability: float
-    tokens: int
-    unknown: float
-    truncated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the characters start:end of the text add to the logit: > 0 speaks for positive."""
-
-    text: str
-    start: int
-    end: int
-    evidence: float
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Where a prediction comes from: the evidence of all words + bias = logit.
-
-    logit: log(P / (1 - P)) of the calibrated probability.
-    words: what was read, in order; sentences: the same evidence summed by sentence.
-    """
-
-    prediction: Prediction
-    logit: float
-    bias: float
-    words: tuple[Evidence, ...]
-    sentences: tuple[Evidence, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Scores:
-    """Of each text: P(positive), tokens, share of unknown ones, whether it was cut."""
-
-    probability: NDArray[np.float64]
-    tokens: NDArray[np.int64]
-    unknown: NDArray[np.float64]
-    truncated: NDArray[np.bool_]
-
-
 class Predictor:
     """A bundle that answers. Safe to share between threads; pickles as its path.
 
     model("text") is a Prediction and model(texts) a list of them. `predict` and `predict_proba`
     are scikit-learn's: arrays over `classes_`, where nothing is "uncertain".
+
+    Where there is a `second` bundle, it reads again what the first is uncertain of, and its answer
+    counts: a small network and a large one together are nearly as fast as the one and nearly as
+    often right as the other.
     """
 
     def __init__(
-        self, bundle: Bundle, threads: int | None = None, confidence: float | None = None
+        self,
+        bundle: Bundle,
+        threads: int | None = None,
+        confidence: float | None = None,
+        second: Bundle | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             raise BadInput(f"threads {threads}: must be at least 1")
@@ -107,10 +67,13 @@ class Predictor:
         self.threads = threads or available_cores()
         self.confidence = bundle.about["confidence"] if confidence is None else confidence
         self.classes_ = np.array(bundle.about["labels"])
+        self.second = None if second is None else Predictor(second, threads, confidence)
+        self._given = (threads, confidence)
         self._session = open_session(without_evidence(bundle.model), self._model_name)
 
-    def __reduce__(self) -> tuple[Any, tuple[Path, int, float]]:
-        return load, (self.bundle.path, self.threads, self.confidence)
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        second = None if self.second is None else self.second.bundle.path
+        return load, (self.bundle.path, *self._given, second)
 
     def __repr__(self) -> str:
         about = self.about
@@ -137,7 +100,7 @@ class Predictor:
     def __call__(self, texts: str | Iterable[str | None]) -> Prediction | list[Prediction]:
         """Return the prediction of a text, or those of many in their order."""
         if isinstance(texts, str):
-            return self._predictions(self._read([texts]))[0]
+            return self._predictions(self._read_twice([texts]))[0]
         return list(self.stream(texts))
 
     def stream(self, texts: Iterable[str | None]) -> Iterator[Prediction]:
@@ -184,27 +147,29 @@ class Predictor:
                 offsets[places].tolist(), evidence[0, : len(places)].tolist(), strict=True
             )
         )
-        scores = _Scores(
+        scores = Scores(
             probability.astype(np.float64),
+            np.array([self.confidence]),
             np.array([len(ids)]),
             np.array([_share_unknown(ids)]),
             np.array([len(places) < len(ids)]),
         )
+        if self.second is not None and scores.unsure(self.about["confidence"]).all():
+            return self.second.explain(text)
         return Explanation(
             prediction=self._predictions(scores)[0],
             logit=float(logit[0]),
             bias=self.about["bias"],
             words=words,
-            sentences=_by_sentence(text, words),
+            sentences=by_sentence(text, words),
         )
 
-    def _predictions(self, scores: _Scores) -> list[Prediction]:
+    def _predictions(self, scores: Scores) -> list[Prediction]:
         """Return scores as predictions."""
         negative, positive = self.about["labels"]
-        certain = np.maximum(scores.probability, 1 - scores.probability) >= self.confidence
-        decided = certain & (scores.tokens > 0)
         labels = np.where(scores.probability >= 0.5, positive, negative)
-        labels = np.where(decided, labels, "uncertain")
+        undecided = scores.unsure(scores.confidence) | (scores.tokens == 0)
+        labels = np.where(undecided, "uncertain", labels)
         return [
             Prediction(*row)
             for row in zip(
@@ -217,7 +182,7 @@ class Predictor:
             )
         ]
 
-    def _chunks(self, texts: Iterable[str | None]) -> Iterator[_Scores]:
+    def _chunks(self, texts: Iterable[str | None]) -> Iterator[Scores]:
         """Yield the scores of the texts, a chunk at a time."""
         # A table and an array of several dimensions are iterable too, over what is no text.
         single = isinstance(texts, (str, bytes, Mapping)) or getattr(texts, "ndim", 1) != 1
@@ -235,19 +200,31 @@ class Predictor:
             except BadInput as error:
                 wrong = error
             if read:
-                yield self._read(read)
+                yield self._read_twice(read)
         if wrong is not None:
             raise wrong
 
-    def _read(self, texts: list[str]) -> _Scores:
+    def _read_twice(self, texts: list[str]) -> Scores:
+        """Return the scores of a chunk, in its order: the second's where the first is unsure."""
+        scores = self._read(texts)
+        (unsure,) = scores.unsure(self.about["confidence"]).nonzero()
+        if self.second is None or not len(unsure):
+            return scores
+        again = self.second._read([texts[row] for row in unsure])
+        for field in fields(scores):
+            getattr(scores, field.name)[unsure] = getattr(again, field.name)
+        return scores
+
+    def _read(self, texts: list[str]) -> Scores:
         """Return the scores of a chunk, in its order.
 
         Threads take groups of texts of like length, the longest first, so that they end together.
         Each encodes its texts itself: encoded by one thread, the others would wait for Python's
         lock between any two batches.
         """
-        scores = _Scores(
+        scores = Scores(
             np.zeros(len(texts)),
+            np.full(len(texts), self.confidence),
             np.zeros(len(texts), np.int64),
             np.zeros(len(texts)),
             np.zeros(len(texts), np.bool_),
@@ -262,7 +239,7 @@ class Predictor:
                 list(pool.map(lambda rows: self._read_group(texts, rows, scores), groups))
         return scores
 
-    def _read_group(self, texts: list[str], rows: list[int], scores: _Scores) -> None:
+    def _read_group(self, texts: list[str], rows: list[int], scores: Scores) -> None:
         """Encode and score the texts of some rows, and enter what they get."""
         encoded = [self.bundle.tokenizer.encode(texts[row]) for row in rows]
         read = [self._shortened(ids) for ids in encoded]
@@ -280,7 +257,10 @@ class Predictor:
 
 
 def load(
-    path: str | Path | None = None, threads: int | None = None, confidence: float | None = None
+    path: str | Path | None = None,
+    threads: int | None = None,
+    confidence: float | None = None,
+    second: str | Path | None = None,
 ) -> Predictor:
     """Open a bundle: one that comes with the package, or a folder.
 
@@ -289,12 +269,15 @@ def load(
             `reelsense export` made ("./small" or a Path where it has such a name).
         threads: processor cores to use; by default all that the process may use.
         confidence: least max(P, 1 - P) of a decided label, 0.5 to 1; the bundle's by default.
+        second: another bundle, which reads again what the first is uncertain of; as in
+            load("small", second="accurate").
 
     Raises:
         BadInput: the folder is not a bundle, or is damaged, or the package came without it.
     """
     bundle = read_bundle(folder_of(SHIPPED if path is None else path))
-    return Predictor(bundle, threads, confidence)
+    again = None if second is None else read_bundle(folder_of(second))
+    return Predictor(bundle, threads, confidence, again)
 
 
 def _share_unknown(ids: NDArray[np.int32]) -> float:
@@ -316,14 +299,3 @@ def _named(item: object) -> str:
     """Return an item and its kind, shortened, for an error."""
     shown = " ".join(repr(item).split())
     return f"{shown[:40]}{'...' if len(shown) > 40 else ''} ({type(item).__name__})"
-
-
-def _by_sentence(text: str, words: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
-    """Return the evidence of the words summed by the sentences that they stand in."""
-    spans = sentences(text)
-    place = np.searchsorted(spans[:, 0], [word.start for word in words], side="right") - 1
-    sums = np.bincount(place, [word.evidence for word in words], minlength=len(spans))
-    return tuple(
-        Evidence(text[start:end], start, end, total)
-        for (start, end), total in zip(spans.tolist(), sums.tolist(), strict=True)
-    )

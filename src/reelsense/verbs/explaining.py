@@ -18,7 +18,7 @@ from reelsense.verbs.columns import Piece, Style, cut, is_coloured, is_terminal,
 from reelsense.verbs.printing import COLOURS, notes_on, printable, shortened
 
 if TYPE_CHECKING:
-    from reelsense.inference.predictor import Evidence, Explanation
+    from reelsense.inference.answers import Evidence, Explanation
 
 WIDEST: Final = 100  # columns that are read with ease
 # Shares of the largest evidence in a text from which on a word is marked, and marked strongly.

@@ -33,6 +33,9 @@ MODEL = click.option(
 @click.command()
 @click.argument("texts", nargs=-1, metavar="TEXT...")
 @MODEL
+@click.option("--second", metavar="NAME",
+              help="Another bundle, which reads again what the first is uncertain of, such as "
+                   "'accurate': nearly as good as that one, and faster.")  # fmt: skip
 @THREADS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each text.")
 @click.option(
@@ -45,6 +48,7 @@ MODEL = click.option(
 def predict(
     texts: tuple[str, ...],
     name: str | None,
+    second: str | None,
     threads: int | None,
     as_json: bool,
     explain: bool,
@@ -64,7 +68,7 @@ def predict(
         raise BadInput("--threshold nan: must lie between 0.5 and 1")
     if "-" in texts and sys.stdin is None:
         raise BadInput("standard input is closed; as in: reelsense predict - < reviews.txt")
-    model = _load(name, threads, threshold)
+    model = _load(name, threads, threshold, second)
     given = _read(texts)
     # Whoever types reviews wants each answer before the next one.
     size = 1 if explain or ("-" in texts and sys.stdin.isatty()) else LINES
@@ -89,7 +93,7 @@ def info(name: str | None, threads: int | None, as_json: bool) -> None:
     """Show the model: what it is, what it is worth, on what it runs."""
     from reelsense.bundle.folder import in_the_package
 
-    model = _load(name, threads, None)
+    model = _load(name, threads)
     versions = printing.versions()
     if as_json:
         content = {"path": str(model.bundle.path), "threads": model.threads, "versions": versions}
@@ -114,15 +118,17 @@ def doctor(name: str | None, threads: int | None) -> None:
 
     from reelsense.inference.speed import measure
 
-    model = _load(name, threads, None)  # checks the hash of every file
+    model = _load(name, threads)  # checks the hash of every file
     printing.print_bundle(model)
     printing.print_speed(model, measure(model))
 
 
-def _load(name: str | None, threads: int | None, threshold: float | None) -> "Predictor":
+def _load(
+    name: str | None, threads: int | None, threshold: float | None = None, second: str | None = None
+) -> "Predictor":
     from reelsense.inference.predictor import load
 
-    return load(name, threads, threshold)
+    return load(name, threads, threshold, second)
 
 
 def _print_the_package() -> None:

@@ -13,7 +13,8 @@ from reelsense.errors import INSTALL
 from reelsense.verbs.columns import cut, is_coloured
 
 if TYPE_CHECKING:
-    from reelsense.inference.predictor import Prediction, Predictor
+    from reelsense.inference.answers import Prediction
+    from reelsense.inference.predictor import Predictor
     from reelsense.inference.speed import Speed
 
 # From the 256 of most terminals; both are told apart by every eye, and read on black and white.
