@@ -269,8 +269,9 @@ def test_a_language_model_may_be_kept_in_half_the_bytes(language_model):
     assert file.stat().st_size < 0.6 * size + 1000
     start = read_language_model(language_model, "lm")
     assert {weight.dtype for weight in start.weights.values()} == {torch.float32}
-    for name, weight in weights.items():
-        torch.testing.assert_close(start.weights[name], weight, rtol=1e-3, atol=1e-6)
+    assert not [name for name in start.weights if "head" in name]
+    for name, weight in start.weights.items():
+        torch.testing.assert_close(weight, weights[name], rtol=1e-3, atol=1e-6)
 
 
 def test_what_a_language_model_has_read_is_not_what_it_has_learned(language_model):

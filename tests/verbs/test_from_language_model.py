@@ -77,7 +77,8 @@ def test_a_run_starts_from_the_words_and_weights_of_the_language_model(reelsense
     assert (here / "run/tokenizer.json").read_bytes() == (lm / "tokenizer.json").read_bytes()
     before, after = (load_file(path / "weights.safetensors") for path in (lm, here / "run"))
     assert set(after) - set(before) == {"output.weight", "output.bias"}
-    for name in set(before) - {"embedding.weight"}:  # of which names share one vector
+    assert all("head" in name for name in set(before) - set(after))
+    for name in set(before) & set(after) - {"embedding.weight"}:  # of which names share one vector
         torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-5, msg=name)
     recipe = read_run(here / "run")[0]
     assert (recipe.hidden, recipe.embedding, recipe.max_words) == (4, "toy.vec", READ.max_words)

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +16,13 @@ from reelsense.model.pretraining import Pretraining
 from reelsense.model.settings import flag
 from reelsense.training import pretrain as module
 from reelsense.training import windows
-from reelsense.training.checkpoint import clear_checkpoints, load_state, load_tensors, weights_hash
+from reelsense.training.checkpoint import (
+    clear_checkpoints,
+    load_state,
+    load_tensors,
+    save_tensors,
+    weights_hash,
+)
 
 # A run of a second; of a flag twice, the last counts.
 TINY = [
@@ -86,7 +94,7 @@ def test_a_run_from_reviews_to_weights(here):
     weights, _ = load_tensors(run / "weights.safetensors")
     assert weights["embedding.weight"].shape == (len(words), 6)
     assert weights["backward_lstm.0.weight_hh_l0"].shape == (16, 4)
-    assert not [name for name in weights if "head" in name]
+    assert weights["forward_head.bias"].shape == (len(words),)
 
     history = [json.loads(line) for line in (run / "history.jsonl").open()]
     assert [row["epochs"] for row in history] == [
@@ -248,6 +256,90 @@ def test_resume_with_something_else(reelsense, here, refused, stop_at, write_csv
     refused(reelsense(*resume), 2, "run was started with other vectors")
     write_vectors(here / "vectors.txt")
     assert reelsense(*resume).code == 0
+
+
+# --- Going on from another run --------------------------------------------------------------------
+
+FROM = [part for pair in zip(TINY[1::2], TINY[2::2], strict=True) for part in pair
+        if pair[0] not in ("--embedding", "--dimensions", "--hidden", "--run")]  # fmt: skip
+FROM = ["pretrain", *FROM, "--from", "run", "--run", "more"]
+
+
+def perplexities(run):
+    rows = [json.loads(line) for line in (run / "history.jsonl").open()]
+    return [row["perplexity"]["forward"] for row in rows]
+
+
+def test_a_run_goes_on_from_another_with_its_words(reelsense, here, made_up):
+    assert reelsense(*TINY).code == 0
+    (here / "more.csv").write_text(
+        "text\n" + "".join(f"{text} unheard of\n" for text, _ in made_up(100, seed=5))
+    )
+    outcome = reelsense(*FROM)
+    assert (outcome.code, outcome.err) == (0, "")
+    for name in ("recipe.toml", "tokenizer.json", "perplexity.png"):
+        assert (here / "more" / name).exists()
+    assert (here / "more/tokenizer.json").read_text() == (here / "run/tokenizer.json").read_text()
+    saved = Pretraining.from_toml((here / "more/recipe.toml").read_text(), "x")
+    assert (saved.hidden, saved.dimensions, saved.embedding) == (4, 6, "vectors.txt")
+    before, after = (set(np.load(here / run / "read.npy").tolist()) for run in ("run", "more"))
+    assert before < after
+    assert perplexities(here / "more")[-1] < perplexities(here / "run")[-1]
+    again = ["train", "--recipe", "teacher", "--from", "more", "--data", "reviews.csv", "--help"]
+    assert reelsense(*again).code == 0
+
+
+def test_nearly_no_step_leaves_the_weights_as_they_were(reelsense, here):
+    assert reelsense(*TINY).code == 0
+    assert reelsense(*FROM, "--learning-rate", "1e-8", "--epochs", "1").code == 0
+    before, after = (load_tensors(here / run / "weights.safetensors")[0] for run in ("run", "more"))
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, rtol=0, atol=1e-5)
+
+
+def test_a_run_of_an_earlier_version_has_no_heads(reelsense, here):
+    assert reelsense(*TINY).code == 0
+    file = here / "run/weights.safetensors"
+    weights = {name: w for name, w in load_tensors(file)[0].items() if "head" not in name}
+    save_tensors(file, weights, {"sha256": weights_hash(weights)})
+    (here / "run/read.npy").unlink()
+    assert reelsense(*FROM).code == 0
+    assert "forward_head.bias" in load_tensors(here / "more/weights.safetensors")[0]
+
+
+def test_an_interrupted_one_goes_on_from_the_same_start_only(reelsense, here, refused, stop_at):
+    for name, seed in (("run", "0"), ("other", "1")):
+        assert reelsense(*TINY, "--epochs", "1", "--run", name, "--seed", seed).code == 0
+    stop_at(3)
+    assert reelsense(*FROM).code == 130
+    stop_at(None)
+    refused(reelsense(*FROM, "--resume", "--from", "other"), 2, "started with other starting weig")
+    without = [part for part in FROM if part not in ("--from", "run")]
+    shape = ("--embedding", "vectors.txt", "--dimensions", "6", "--hidden", "4")
+    refused(reelsense(*without, *shape, "--resume"), 2, "more was started with --from; give the")
+    assert reelsense(*FROM, "--resume").code == 0
+    assert reelsense(*FROM, "--run", "whole").code == 0
+    assert digest(here / "more") == digest(here / "whole")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--hidden", "5"], "--hidden cannot be changed with --from: run was made with 4; leave"),
+        (["--dimensions", "7"], "--dimensions cannot be changed with --from: run was made with 6"),
+        (["--min-films", "2"], "--min-films cannot be changed with --from"),
+        (["--from", "nowhere"], "nowhere"),
+        (["--from", "damaged"], "the weights to start from do not fit"),
+    ],
+)
+def test_a_start_that_does_not_fit(reelsense, here, refused, arguments, message):
+    assert reelsense(*TINY, "--epochs", "1").code == 0
+    shutil.copytree(here / "run", here / "damaged")
+    file = here / "damaged/weights.safetensors"
+    weights = {**load_tensors(file)[0], "forward_lstm.0.weight_hh_l0": torch.zeros(3, 3)}
+    save_tensors(file, weights, {"sha256": weights_hash(weights)})
+    refused(reelsense(*FROM, *arguments), 2, message)
+    assert not (here / "more").exists()
 
 
 # --- Refused --------------------------------------------------------------------------------------

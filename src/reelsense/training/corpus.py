@@ -43,11 +43,16 @@ class Corpus:
         return int(self.counts.sum())
 
 
-def read_corpus(recipe: Pretraining, labelled: Reviews, unlabelled: Sequence[Reviews]) -> Corpus:
+def read_corpus(
+    recipe: Pretraining,
+    labelled: Reviews,
+    unlabelled: Sequence[Reviews],
+    known: Tokenizer | None = None,
+) -> Corpus:
     """Return the text of the labelled reviews' training part and of all unlabelled reviews.
 
     Each text once, whatever stands in the held-out parts left out, and in the source's own test
-    part also where the recipe asks for none.
+    part also where the recipe asks for none. The words are those of the text, or the `known` ones.
 
     Raises:
         BadInput: too few reviews to split or to read, no word left, or vectors that do not fit.
@@ -62,12 +67,13 @@ def read_corpus(recipe: Pretraining, labelled: Reviews, unlabelled: Sequence[Rev
         rows = rows_of_new_texts(reviews, taken)
         texts += [reviews.texts[row] for row in rows]
         films += reviews.films[rows].tolist()
-    tokenizer = Tokenizer.from_counts(count_words(texts), min_count=recipe.min_count)
-    before = [tokenizer.encode(text) for text in texts]
-    tokenizer, numbers = words_of_films(
-        tokenizer, before, np.array(films), recipe.min_films, recipe.max_words or None
-    )
-    training = [numbers[row] for row in before]
+    tokenizer = known or Tokenizer.from_counts(count_words(texts), min_count=recipe.min_count)
+    training = [tokenizer.encode(text) for text in texts]
+    if known is None:
+        tokenizer, numbers = words_of_films(
+            tokenizer, training, np.array(films), recipe.min_films, recipe.max_words or None
+        )
+        training = [numbers[row] for row in training]
     size = len(tokenizer.vocabulary)
     if size == 2:  # padding and unknown
         raise BadInput(

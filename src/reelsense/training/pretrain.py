@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reelsense.errors import Failure
+from reelsense.errors import BadInput, Failure
 from reelsense.evaluation.epoch_plots import draw_perplexity
 from reelsense.model.language_model import LanguageModel, State
 from reelsense.model.networks import initialise
@@ -71,11 +71,17 @@ class Measured:
     record: dict[str, Any]
 
 
-def build_language_model(recipe: Pretraining, corpus: Corpus) -> LanguageModel:
+def build_language_model(
+    recipe: Pretraining, corpus: Corpus, before: Tensors | None = None
+) -> LanguageModel:
     """Return the language model with its first weights, the same for the same seed.
 
     The first dimensions of a word are its vector, the others begin near zero; a word without a
-    vector begins at random. A word's bias is the log of its share of the text.
+    vector begins at random. A word's bias is the log of its share of the text. Weights from
+    `before`, of a language model that goes on learning, take the place of these.
+
+    Raises:
+        BadInput: those are not of such a language model.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     size, known = corpus.vectors.matrix.shape
@@ -94,6 +100,10 @@ def build_language_model(recipe: Pretraining, corpus: Corpus) -> LanguageModel:
                 initialise(name, weight, generator)
             torch.nn.init.xavier_uniform_(head.project.weight, generator=generator)
             head.bias.copy_(share)
+    try:
+        network.load_state_dict(network.state_dict() | (before or {}))
+    except RuntimeError:
+        raise BadInput("the weights to start from do not fit their recipe.toml") from None
     return network
 
 
@@ -251,15 +261,8 @@ def _progress(
 
 
 def finish(run: Path, network: LanguageModel) -> str:
-    """Save what a classification starts from: the table and both LSTMs; return their hash.
-
-    The heads are left out: they say words, which nobody asks a classifier for.
-    """
-    kept = {
-        name: weight
-        for name, weight in network.state_dict().items()
-        if name.startswith(("embedding.", "forward_lstm.", "backward_lstm."))
-    }
+    """Save the weights; return their hash."""
+    kept = network.state_dict()
     history = [row for row in read_history(run) if "perplexity" in row]
     if history:
         draw_perplexity(history, run / "perplexity.png")

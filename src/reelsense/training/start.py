@@ -5,7 +5,7 @@ see `training.pretrain`. Knows no bundle: `read_start` takes the recipe, tokeniz
 one that has been checked.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from reelsense.errors import BadInput
 from reelsense.model.networks import BiLSTM, build
 from reelsense.model.pretraining import Pretraining
 from reelsense.model.recipe import Recipe
-from reelsense.model.settings import flag
+from reelsense.model.settings import Settings, flag
 from reelsense.text.fingerprints import Hashes, from_npy
 from reelsense.text.tokenizer import Tokenizer
 from reelsense.training.checkpoint import (
@@ -42,6 +42,10 @@ OF_THE_LANGUAGE_MODEL: Final = (
     "arch", "hidden", "layers",
     "embedding", "cleanup", "min_count", "min_films", "max_words",
 )  # fmt: skip
+OF_THE_PRETRAINING: Final = (  # where that goes on
+    "hidden", "dimensions", "embedding", "min_count", "min_films", "max_words",
+)  # fmt: skip
+HEADS: Final = ("forward_head.", "backward_head.")  # of `model.language_model`
 # The lowest log losses of seven choices, rates from 3e-4 to 4e-3, for 600 reviews of held-out films
 # measured on 1,914 of others: 0.236 after 0.243 before, and of their last 25 words alone, a kind of
 # text that `default` was not trained on, 0.458 after 0.505. 4e-3 forgets: 0.244 on whole reviews.
@@ -94,8 +98,19 @@ class Start:
         return OF_THE_LANGUAGE_MODEL if self.is_language_model else FIXED
 
 
-def read_language_model(folder: Path, name: str) -> Start:
-    """Return what the run of a pre-training gives to a training.
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A finished run of a pre-training; the weights are those of `model.language_model`."""
+
+    name: str
+    recipe: Pretraining
+    tokenizer: Tokenizer
+    weights: Tensors  # float32; runs of earlier versions have no heads
+    read: Hashes  # of the texts that it has read
+
+
+def read_pretrained(folder: Path, name: str) -> Pretrained:
+    """Return the finished run of a pre-training.
 
     Raises:
         BadInput: it is no such run, it has not finished, or its words and weights do not fit.
@@ -110,17 +125,28 @@ def read_language_model(folder: Path, name: str) -> Start:
         raise BadInput(
             f"{folder}: has no weights yet; finish it with `reelsense pretrain --resume`"
         )
-    recipe = Recipe(
-        name=made.name,
-        hidden=made.hidden,
-        **{key: getattr(made, key) for key in ("embedding", "min_count", "min_films", "max_words")},
-    )
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     weights = {key: weight.float() for key, weight in load_weights(folder).items()}
     _check_words(folder, tokenizer, weights)
     # Runs of earlier versions do not say what they have read.
     read = _read_hashes(folder / READ, "pretrain again") if (folder / READ).exists() else NO_TEXTS
-    return Start(name, recipe, tokenizer, weights, learned=NO_TEXTS, read=read)
+    return Pretrained(name, made, tokenizer, weights, read)
+
+
+def read_language_model(folder: Path, name: str) -> Start:
+    """Return what the run of a pre-training gives to a training.
+
+    Raises:
+        BadInput: as `read_pretrained`.
+    """
+    before = read_pretrained(folder, name)
+    both = (key for key in OF_THE_PRETRAINING if key in OF_THE_LANGUAGE_MODEL)
+    same = {key: getattr(before.recipe, key) for key in both}
+    weights = {  # the heads say words, which nobody asks a classifier for
+        key: weight for key, weight in before.weights.items() if not key.startswith(HEADS)
+    }
+    recipe = Recipe(name=before.recipe.name, **same)
+    return Start(name, recipe, before.tokenizer, weights, learned=NO_TEXTS, read=before.read)
 
 
 def read_start(
@@ -179,14 +205,30 @@ def started(recipe: Recipe, start: Start, changes: Mapping[str, Any]) -> Recipe:
     Raises:
         BadInput: a change that the weights or the vocabulary do not allow; names the flag.
     """
-    for name in start.fixed:
+    return recipe.changed(**_fixed(start.fixed, start.name, start.recipe, changes), **changes)
+
+
+def going_on(recipe: Pretraining, before: Pretrained, changes: Mapping[str, Any]) -> Pretraining:
+    """Return the recipe of a pre-training with changed values and with what the one before decides.
+
+    Raises:
+        BadInput: a change that the weights or the words do not allow; names the flag.
+    """
+    fixed = _fixed(OF_THE_PRETRAINING, before.name, before.recipe, changes)
+    return recipe.changed(**fixed, **changes)
+
+
+def _fixed(
+    names: Sequence[str], origin: str, made: Settings, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the values of these names that `origin` was made with; refuse changes of them."""
+    for name in names:
         if name in changes:
             raise BadInput(
-                f"{flag(name)} cannot be changed with --from: {start.name} was made with "
-                f"{getattr(start.recipe, name)}; leave {flag(name)} out"
+                f"{flag(name)} cannot be changed with --from: {origin} was made with "
+                f"{getattr(made, name)}; leave {flag(name)} out"
             )
-    of_start = {name: getattr(start.recipe, name) for name in start.fixed}
-    return recipe.changed(**of_start, **changes)
+    return {name: getattr(made, name) for name in names}
 
 
 def learned_before(run: Path) -> Hashes:

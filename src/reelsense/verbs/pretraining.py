@@ -25,6 +25,7 @@ from reelsense.verbs.progress import Progress, clock, draw_progress
 
 if TYPE_CHECKING:
     from reelsense.training.pretrain import Measured, PretrainingStep
+    from reelsense.training.start import Pretrained
 
 
 class _Pretrain(RecipeCommand):
@@ -32,6 +33,11 @@ class _Pretrain(RecipeCommand):
 
 
 @click.command(cls=_Pretrain)
+@click.option(
+    "--from", "origin", metavar="NAME",
+    help="Go on from the language models of this run, with their words, to learn how your reviews "
+         "are written; 'pretrained': from those of the package.",
+)  # fmt: skip
 @UNLABELLED
 @click.option("--recipe", metavar="FILE", help="A TOML file of values.")
 @click.option("--run", "run_name", type=click.Path(path_type=Path), metavar="FOLDER",
@@ -41,6 +47,7 @@ class _Pretrain(RecipeCommand):
 @machine_options
 @recipe_options(Pretraining)
 def pretrain(
+    origin: str | None,
     unlabelled: tuple[str, ...],
     recipe: str | None,
     run_name: Path | None,
@@ -60,20 +67,23 @@ def pretrain(
     --test and --split-seed holds out. `reelsense train --from FOLDER` starts from the weights.
     Ctrl-C saves the run; the same command with --resume goes on.
     """
-    plan = _plan(recipe, {key: value for key, value in changes.items() if value is not None})
+    chosen = {key: value for key, value in changes.items() if value is not None}
+    before, plan = _start_and_plan(origin, recipe, chosen)
     run = run_name or Path("runs") / plan.name
     source = source_of(data, text_column, label_column, labels)
     need_folder(run)
 
     from reelsense.training import checkpoint
 
-    there = checkpoint.check_run(run, plan, resume)
+    there = checkpoint.check_run(run, plan, resume, fine_tuning=before is not None)
     finished = there and not checkpoint.state_path(run).exists()
     if finished and (run / "weights.safetensors").exists():
         click.echo(f"{run} has finished already: {run / 'weights.safetensors'}")
         return
     source["unlabelled"] = [place_of_unlabelled(name) for name in unlabelled]
     labelled, more = read(source), read_unlabelled(source["unlabelled"], source["text_column"])
+
+    import numpy as np
 
     from reelsense.atomic import write_atomically
     from reelsense.text.fingerprints import to_npy
@@ -85,12 +95,16 @@ def pretrain(
     from reelsense.training.start import READ
 
     machine = find_machine(device, threads, plan.precision)
-    corpus = read_corpus(plan, labelled, more)
-    network = build_language_model(plan, corpus)
-    checkpoint.open_run(run, plan, source, corpus.sources, resume)
+    corpus = read_corpus(plan, labelled, more, before.tokenizer if before else None)
+    network = build_language_model(plan, corpus, before.weights if before else None)
+    sources, has_read = corpus.sources, corpus.read
+    if before is not None:
+        sources = sources | {checkpoint.STARTING_WEIGHTS: checkpoint.weights_hash(before.weights)}
+        has_read = np.union1d(before.read, has_read)
+    checkpoint.open_run(run, plan, source, sources, resume)
     corpus.tokenizer.save(run / "tokenizer.json")
-    write_atomically(run / READ, to_npy(corpus.read))
-    write_environment(run, plan.seed, machine, corpus.sources)
+    write_atomically(run / READ, to_npy(has_read))
+    write_environment(run, plan.seed, machine, sources)
     click.echo(
         f"Reviews   {len(corpus.training):,} to learn from, {corpus.tokens():,} tokens; "
         f"{len(corpus.validation):,} for the perplexity\n"
@@ -111,15 +125,24 @@ def pretrain(
     click.echo(f"Go on     reelsense train --from {run} --recipe teacher")
 
 
-def _plan(recipe: str | None, changes: dict[str, Any]) -> Pretraining:
-    """Return the recipe of the file, or the usual one, with the changes."""
-    if recipe is None:
-        return Pretraining(**changes)
-    try:
-        text = Path(recipe).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise BadInput(f"--recipe {recipe}: no such file, or not a TOML file") from None
-    return Pretraining.from_toml(text, recipe).changed(**changes)
+def _start_and_plan(
+    origin: str | None, recipe: str | None, changes: dict[str, Any]
+) -> "tuple[Pretrained | None, Pretraining]":
+    """Return what the run starts from, and the recipe of the file, or the usual one, changed."""
+    plan = Pretraining()
+    if recipe is not None:
+        try:
+            plan = Pretraining.from_toml(Path(recipe).read_text(encoding="utf-8"), recipe)
+        except (OSError, UnicodeDecodeError):
+            raise BadInput(f"--recipe {recipe}: no such file, or not a TOML file") from None
+    if origin is None:
+        return None, plan.changed(**changes)
+
+    from reelsense.bundle.folder import folder_of
+    from reelsense.training.start import going_on, read_pretrained
+
+    before = read_pretrained(folder_of(origin), origin)
+    return before, going_on(plan, before, changes)
 
 
 def _measured(record: dict[str, Any]) -> str:
