@@ -251,6 +251,15 @@ def test_every_text_has_the_verdict_of_its_rule():
         assert found[text] == pytest.approx(SURE if label else 1 - SURE), text
 
 
+def test_blame_is_denied_in_two_ways_and_nothing_comes_twice():
+    for seed in range(20):
+        texts, _ = counterfactuals(["The plot is dull."], np.zeros(1, np.int8), seed)
+        denied = [text for text in texts if "plot is" in text and text != "the plot is dull ."]
+        assert 1 <= len(denied) == len(set(denied)) <= 2
+        praised, _ = counterfactuals(["The plot is great."], np.ones(1, np.int8), seed)
+        assert len(praised) == 3  # itself, denied, as it used to be
+
+
 def test_a_label_of_the_other_side_leaves_nothing():
     texts, chances = counterfactuals(REVIEWS, 1 - LABELS, 0)
     assert texts == []

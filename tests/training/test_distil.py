@@ -196,6 +196,25 @@ def test_a_stretch_is_taught_with_the_verdict_of_its_review(student, prepared, t
     assert sentences.examples.labels.dtype == np.float32
 
 
+@pytest.mark.parametrize("verdict", [0, 1])
+def test_sentences_of_reviews_without_a_label_are_edited_where_the_teachers_are_sure(
+    student, prepared, tmp_path, verdict
+):
+    class Sure(Stub):
+        def __call__(self, ids, lengths):
+            return torch.full(lengths.shape, 9.0 if verdict else -9.0)
+
+    _, (*_, edited) = learn(student, prepared, tmp_path, Sure)
+    own = REVIEWS.take(prepared.split.train)
+    labels = np.append(own.labels, np.full(20, verdict, np.int8))
+    texts, chances = counterfactuals([*own.texts, *UNLABELLED.texts], labels, student.seed)
+    for ids, text in zip(edited.examples.ids, texts, strict=True):
+        assert (ids == prepared.tokenizer.encode(text)).all()
+    assert edited.examples.labels == pytest.approx(chances)
+    assert len(texts) > len(counterfactuals(own.texts, own.labels, student.seed)[0])
+    assert edited.an_epoch == round(0.25 * len(own))
+
+
 def test_a_recipe_may_do_without_pools(student, prepared, tmp_path):
     plain = student.changed(unlabelled_share=0.0, sentence_share=0.0, counterfactual_share=0.0)
     training, pools = learn(plain, prepared, tmp_path)

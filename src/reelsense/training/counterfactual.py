@@ -126,8 +126,9 @@ def counterfactuals(
 ) -> tuple[list[str], NDArray[np.float32]]:
     """Return plain sentences of the reviews and their edits, as texts, with P(positive).
 
-    For each plain sentence: itself, itself negated, itself as what used to be, and itself beside
-    one of the other verdict, one of the two said to be what counts.
+    For each plain sentence: itself, itself negated (blame twice, in two ways: what "not" does to it
+    is learned last), itself as what used to be, and itself beside one of the other verdict, one of
+    the two said to be what counts.
     """
     plain = [
         found
@@ -139,9 +140,9 @@ def counterfactuals(
     made: list[tuple[Words, float]] = []
     for one in plain:
         made.append((one.words, one.chance()))
-        for edit in (negated(one, dice), outdated(one)):
-            if edit is not None:
-                made.append((edit, one.chance(turned=True)))
+        denials = [negated(one, dice) for _ in range(1 if one.positive else 2)]
+        edits = (denials[0], outdated(one), *(edit for edit in denials[1:] if edit != denials[0]))
+        made += [(edit, one.chance(turned=True)) for edit in edits if edit is not None]
         against = sides[not one.positive]
         if against:
             other = against[int(dice.integers(len(against)))]

@@ -36,11 +36,17 @@ from reelsense.training.checkpoint import (
 )
 from reelsense.training.machine import Machine
 from reelsense.training.measure import logits, probabilities
-from reelsense.training.pools import edited_sentences, new_texts, stretches
+from reelsense.training.pools import (
+    edited_sentences,
+    need_plain_sentences,
+    new_texts,
+    stretches,
+)
 from reelsense.training.prepare import Prepared, as_read
 from reelsense.training.start import learned_before, network_of
 
 FILE: Final = "soft_labels.safetensors"  # in the student's run: a resumed run learns from the same
+CLEAR: Final = 0.9  # P of the verdict of a review without a label whose sentences are edited
 OF_THE_SPLIT: Final = ("validation", "test", "split_seed")
 
 Say = Callable[[str], None]
@@ -58,12 +64,11 @@ class Teacher:
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """What a student learns from: texts that the teachers are asked of, and edited sentences."""
+    """The texts that the teachers are asked of."""
 
     whole: list[str]  # the training reviews, then those without a label
     pieces: list[str]  # stretches of sentences of both
     owners: NDArray[np.int64]  # the review of each, a place in `whole`
-    edited: list[Pool]  # whose verdicts the rules know better than the teachers
 
 
 def read_teacher(run: Path, student: Recipe, prepared: Prepared) -> Teacher:
@@ -119,8 +124,9 @@ def make_lessons(recipe: Recipe, prepared: Prepared, unlabelled: Sequence[Review
     order = np.random.default_rng(recipe.seed).permutation(len(whole))[:most]
     pieces, owners = stretches([whole[row] for row in order], recipe.seed)
     chosen = np.random.default_rng(recipe.seed).permutation(len(pieces))[:most]
-    edited = [edited_sentences(recipe, prepared)] if recipe.counterfactual_share else []
-    return Lessons(whole, [pieces[place] for place in chosen], order[owners[chosen]], edited)
+    if recipe.counterfactual_share:
+        need_plain_sentences(recipe, prepared)
+    return Lessons(whole, [pieces[place] for place in chosen], order[owners[chosen]])
 
 
 def soft_labels(
@@ -166,7 +172,12 @@ def soft_labels(
         mixed = (1 - share) * verdicts[lessons.owners] + share * saved["pieces"]
         learned = examples(pieces, mixed.astype(np.float32))
         pools.append(Pool(learned, _sentences(recipe, training)))
-    return examples(whole[:n], verdicts[:n]), pools + lessons.edited
+    if recipe.counterfactual_share:
+        # The rules know better than the teachers what an edit does, once the verdict is known.
+        sure = n + np.flatnonzero(np.abs(verdicts[n:] - 0.5) > CLEAR - 0.5)
+        of_sure = (verdicts[sure] > 0.5).astype(np.int8)
+        pools.append(edited_sentences(recipe, prepared, [whole[row] for row in sure], of_sure))
+    return examples(whole[:n], verdicts[:n]), pools
 
 
 def _sentences(recipe: Recipe, training: Reviews) -> int:

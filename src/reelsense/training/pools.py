@@ -17,7 +17,7 @@ from reelsense.text.reviews import Reviews
 from reelsense.text.sentences import sentences
 from reelsense.text.splits import normalised, rows_of_new_texts
 from reelsense.training.batches import Pool
-from reelsense.training.counterfactual import counterfactuals
+from reelsense.training.counterfactual import counterfactuals, plain_sentences
 from reelsense.training.prepare import Prepared, as_read
 
 SIZES: Final = (0.5, 0.3, 0.2)  # shares of the stretches of one, two and three sentences
@@ -64,11 +64,32 @@ def stretches_of_reviews(recipe: Recipe, prepared: Prepared) -> Pool:
     return Pool(examples, round(recipe.sentence_share * len(training)))
 
 
-def edited_sentences(recipe: Recipe, prepared: Prepared) -> Pool:
+def edited_sentences(
+    recipe: Recipe,
+    prepared: Prepared,
+    more: Sequence[str] = (),
+    verdicts: NDArray[np.int8] | None = None,
+) -> Pool:
     """Return the pool of plain sentences of the training reviews and their edits.
 
+    And of `more` reviews, whose `verdicts` (1 or 0) somebody else has given.
+
     Raises:
-        BadInput: there is no such sentence, or its "not" would be cleaned away.
+        BadInput: as `need_plain_sentences`.
+    """
+    need_plain_sentences(recipe, prepared)
+    training = prepared.reviews.take(prepared.split.train)
+    labels = training.labels if verdicts is None else np.append(training.labels, verdicts)
+    texts, chances = counterfactuals([*training.texts, *more], labels, recipe.seed)
+    examples = as_read([prepared.tokenizer.encode(text) for text in texts], chances, recipe)
+    return Pool(examples, round(recipe.counterfactual_share * len(training)))
+
+
+def need_plain_sentences(recipe: Recipe, prepared: Prepared) -> None:
+    """Refuse a recipe of edited sentences where none can be made.
+
+    Raises:
+        BadInput: no training review has a plain sentence, or its "not" would be cleaned away.
     """
     if recipe.cleanup == "classic":
         raise BadInput(
@@ -76,14 +97,12 @@ def edited_sentences(recipe: Recipe, prepared: Prepared) -> Pool:
             "--cleanup classic takes that word away; leave out one of the two"
         )
     training = prepared.reviews.take(prepared.split.train)
-    texts, chances = counterfactuals(training.texts, training.labels, recipe.seed)
-    if not texts:
+    rows = zip(training.texts, training.labels.tolist(), strict=True)
+    if not any(any(plain_sentences(text, label)) for text, label in rows):
         raise BadInput(
             f"--counterfactual-share {recipe.counterfactual_share:g}: no sentence of the training "
             "reviews is plain enough to edit; leave it out"
         )
-    examples = as_read([prepared.tokenizer.encode(text) for text in texts], chances, recipe)
-    return Pool(examples, round(recipe.counterfactual_share * len(training)))
 
 
 def new_texts(recipe: Recipe, prepared: Prepared, unlabelled: Sequence[Reviews]) -> list[str]:
