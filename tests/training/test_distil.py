@@ -343,6 +343,13 @@ def test_a_teacher_of_another_split_is_refused(student, prepared, tmp_path, name
     )
 
 
+def test_a_student_that_holds_nothing_out_may_have_a_teacher_of_any_split(student, tmp_path):
+    write_teacher(tmp_path / "run", student, split_seed=1234567, test=0.0)
+    everything = student.changed(validation=0.0, test=0.0)
+    teacher = read_teacher(tmp_path / "run", everything, prepare(everything, REVIEWS))
+    assert teacher.recipe.split_seed == 1234567
+
+
 def test_a_teacher_of_other_reviews_is_refused(student, prepared, tmp_path):
     write_teacher(tmp_path / "run", student, {"reviews": "those of another"})
     with pytest.raises(BadInput, match="run: was trained on other reviews than toy reviews; name"):

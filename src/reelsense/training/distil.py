@@ -1,7 +1,7 @@
 """Distillation: what teachers say of many texts, for a student to learn (Hinton et al. 2015).
 
 Teachers are finished runs. They must not have seen what the student holds out, so they were made
-with the same reviews and the same split. Their logits are averaged, with those of the linear
+with the same reviews and, unless it holds nothing out, with the same split. Their logits are averaged, with those of the linear
 baseline beside them for whole reviews, and the student learns the probability: of the training
 reviews mixed with their labels, of reviews that have no label, and of stretches of sentences, mixed
 with what is known of the review that they stand in.
@@ -81,9 +81,10 @@ def read_teacher(run: Path, student: Recipe, prepared: Prepared) -> Teacher:
         recipe, data = read_run(run)
     except BadInput as error:
         raise BadInput(f"{error}; a teacher is a run of `reelsense train`") from None
+    rows = [*prepared.split.validation, *prepared.split.test]
     for name in OF_THE_SPLIT:
         ours, theirs = getattr(student, name), getattr(recipe, name)
-        if ours != theirs:
+        if rows and ours != theirs:
             raise BadInput(
                 f"{run}: was trained with {flag(name)} {theirs}, the student is with {ours}; "
                 "a teacher must hold out the same reviews"
@@ -93,7 +94,6 @@ def read_teacher(run: Path, student: Recipe, prepared: Prepared) -> Teacher:
         raise BadInput(
             f"{run}: was trained on other reviews than {reviews.source}; name the same with --data"
         )
-    rows = [*prepared.split.validation, *prepared.split.test]
     if known := int(
         seen((normalised(reviews.texts[row]) for row in rows), learned_before(run)).sum()
     ):
