@@ -1,10 +1,10 @@
 """Distillation: what teachers say of many texts, for a student to learn (Hinton et al. 2015).
 
 Teachers are finished runs. They must not have seen what the student holds out, so they were made
-with the same reviews and, unless it holds nothing out, with the same split. Their logits are averaged, with those of the linear
-baseline beside them for whole reviews, and the student learns the probability: of the training
-reviews mixed with their labels, of reviews that have no label, and of stretches of sentences, mixed
-with what is known of the review that they stand in.
+with the same reviews and, unless it holds nothing out, with the same split. Their logits are
+averaged, with those of the linear baseline beside them for whole reviews, and the student learns
+the probability: of the training reviews mixed with their labels, of reviews that have no label, and
+of stretches of sentences, mixed with what is known of the review that they stand in.
 """
 
 from collections.abc import Callable, Sequence
