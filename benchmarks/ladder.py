@@ -10,17 +10,17 @@ run), .md and .png.
 """
 
 import csv
-import importlib.util
 import json
 import statistics
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
+import behaviour
+import short_texts
 from reelsense.bundle.graph import build_graph, can_quantise
 from reelsense.bundle.held_out import graph_logits, weights_of
 from reelsense.evaluation.metrics import mcnemar, wilson_interval
@@ -36,17 +36,6 @@ from reelsense.training.prepare import as_read
 
 RESULTS = Path(__file__).parent.parent / "results"
 CAPABILITIES = ("plain", "negation", "contrast", "time", "names", "places", "identity", "edits")
-
-
-def beside(name: str) -> ModuleType:
-    """Load another benchmark, which is in no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def answers(run: Path, recipe: Recipe, texts: list[str]) -> NDArray[np.float64]:
@@ -91,10 +80,10 @@ def row_of(step: str, run: Path, reviews: Reviews) -> dict[str, object]:
     test, of_linear = checked["test"], checked["baseline"]["test"]["accuracy"]
     parts = split(reviews, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
     a_second, megabytes = speed(run, recipe, reviews.take(parts.test))
-    texts, labels = beside("short_texts").snippets()
+    texts, labels = short_texts.snippets()
     of_sentences = float(((answers(run, recipe, texts) >= 0.5) == labels).mean())
-    behaviour = beside("behaviour").measure(lambda asked: answers(run, recipe, asked))
-    wrong = {f"wrong_{row.capability}": round(row.share, 4) for row in behaviour}
+    measured = behaviour.measure(lambda asked: answers(run, recipe, asked))
+    wrong = {f"wrong_{row.capability}": round(row.share, 4) for row in measured}
     return {
         "step": step,
         "run": run.name,

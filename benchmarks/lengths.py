@@ -18,7 +18,6 @@ fitted on the training reviews of the split. Writes lengths.csv (a row a model a
 
 import argparse
 import csv
-import importlib.util
 import io
 import json
 import shlex
@@ -27,13 +26,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+import short_texts
 from reelsense.atomic import write_atomically
 from reelsense.errors import BadInput
 from reelsense.evaluation import plain_plots as plain
@@ -88,17 +87,6 @@ class Row:
     low: float
     high: float
     log_loss: float
-
-
-def beside(name: str) -> ModuleType:
-    """Load another benchmark, which is in no package."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def models_of(arguments: Sequence[str]) -> dict[str, Path]:
@@ -160,7 +148,7 @@ def lengths_of(held: Reviews) -> list[Length]:
     for name, rows in [*zip(THIRDS, np.array_split(order, 3), strict=True), (WHOLE, order)]:
         chosen = held.take(rows)
         lengths.append(Length(name, chosen.texts, chosen.labels))
-    texts, labels = beside("short_texts").snippets()
+    texts, labels = short_texts.snippets()
     return [*lengths, Length(SNIPPETS, texts, labels)]
 
 

@@ -1,25 +1,13 @@
 """The behaviour suite is the same everywhere, balanced, and tells good models from bad ones."""
 
-import importlib.util
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+import behaviour
 from reelsense.errors import BadInput
 
-PLACE = Path(__file__).parent.parent / "benchmarks" / "behaviour.py"
-
-
-def load():
-    spec = importlib.util.spec_from_file_location("behaviour", PLACE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-behaviour = load()
 # The tests of this file ask for these tables by name.
 STATEMENTS = {"plain", "negation", "contrast", "intensity", "time", "edits_texts"}
 SWAPS = {"names", "places", "identity"}
@@ -49,7 +37,7 @@ def truth(suite):
 
 
 def test_expansion_is_the_same_every_time(suite):
-    again = {part.name: part for part in load().suite()}
+    again = {part.name: part for part in behaviour.suite()}
     assert {name: repr(part) for name, part in again.items()} == {
         name: repr(part) for name, part in suite.items()
     }

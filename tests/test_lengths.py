@@ -1,17 +1,17 @@
 """Accuracy by length asks every model the same whole sentences, and scores them as `evaluate`."""
 
 import csv
-import importlib.util
 import json
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+import lengths
+import short_texts
 from reelsense.errors import BadInput
 from reelsense.model.networks import build
 from reelsense.model.recipe import Recipe
@@ -24,22 +24,10 @@ from reelsense.training.machine import Machine
 from reelsense.training.measure import evaluate_run, write_environment, write_json
 from reelsense.training.prepare import prepare
 
-PLACE = Path(__file__).parent.parent / "benchmarks" / "lengths.py"
 MACHINE = Machine(torch.device("cpu"), 1, False)
 GOOD, BAD = ["great", "fine", "loved", "superb"], ["awful", "dull", "hated", "waste"]
 PLAIN = ["film", "plot", "actors", "music", "was", "with"]
 SNIPPETS = (["A great film.", "So dull!", "Fine music."], np.array([1, 0, 1]))
-
-
-def load():
-    spec = importlib.util.spec_from_file_location("lengths", PLACE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["lengths"] = module  # where its dataclasses look for their types
-    spec.loader.exec_module(module)
-    return module
-
-
-lengths = load()
 
 
 def write_reviews(path, n=150):
@@ -103,8 +91,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def snippets(monkeypatch):
     """Three snippets instead of the package's 8,530, and one core."""
-    names = {"short_texts": SimpleNamespace(snippets=lambda: SNIPPETS)}
-    monkeypatch.setattr(lengths, "beside", names.__getitem__)
+    monkeypatch.setattr(short_texts, "snippets", lambda: SNIPPETS)
     monkeypatch.setattr(lengths, "find_machine", lambda *_: MACHINE)
 
 
@@ -187,8 +174,7 @@ def test_thirds_are_the_reviews_by_length_and_keep_their_labels(held):
 def measured(folder):
     """`measure` of the two runs on their test part."""
     with pytest.MonkeyPatch.context() as patch:
-        names = {"short_texts": SimpleNamespace(snippets=lambda: SNIPPETS)}
-        patch.setattr(lengths, "beside", names.__getitem__)
+        patch.setattr(short_texts, "snippets", lambda: SNIPPETS)
         patch.setattr(lengths, "find_machine", lambda *_: MACHINE)
         return lengths.measure({"a": folder / "a-0", "b": folder / "b-1"}, "test")
 

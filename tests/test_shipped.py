@@ -1,13 +1,13 @@
 """The models in the package: whole, small, calibrated, and each card no older than its figures."""
 
 import functools
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import record
 import reelsense
 from reelsense.bundle.card import model_card
 from reelsense.bundle.folder import PACKAGE, folder_of, in_the_package, read_bundle
@@ -76,10 +76,6 @@ def test_its_card_says_what_its_figures_say(name):
 
 
 def test_the_table_in_the_readme_says_what_the_figures_say():
-    place = ROOT / "benchmarks" / "record.py"
-    spec = importlib.util.spec_from_file_location("record", place)
-    record = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(record)
     assert record.shipped_table() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -128,15 +128,6 @@ def test_a_bundle_that_is_mended_can_be_read(bundle):
     assert read_bundle(bundle).about["temperature"] == 2
 
 
-def test_an_older_bundle_whose_weights_stand_beside_the_graph_is_read(bundle, tmp_path, files):
-    write_bundle(tmp_path / "older", ABOUT, {**files, "weights.safetensors": b"weights"})
-    assert read_bundle(tmp_path / "older").model == files["model.onnx"]
-    (tmp_path / "older/weights.safetensors").write_bytes(b"others!")
-    assert "weights.safetensors: not the file that was written" in refusal(tmp_path / "older")
-    write_bundle(tmp_path / "older", ABOUT, files, overwrite=True)  # by a new one
-    assert content(tmp_path / "older") == content(bundle)
-
-
 def test_a_spread_comes_back_to_the_last_bit(tmp_path, files):
     spread = np.random.default_rng(0).normal(size=50).astype("f4")
     spread = np.maximum(np.abs(spread), np.float32(1e-12))

@@ -32,8 +32,6 @@ TOKENIZER: Final = "tokenizer.json"
 TRAINED_ON: Final = "trained_on.npy"
 NEEDED: Final = (MODEL, TOKENIZER, TRAINED_ON, "README.md")
 PICTURES: Final = ("reliability.png", "risk_coverage.png")  # of the card
-# What older bundles held beside the graph, which is where the weights to fine-tune are read now.
-FORMER: Final = ("weights.safetensors",)
 PACKAGE: Final = Path(__file__).parent.parent / "pretrained"  # what comes with the package
 # Names and the folders there: two bundles and the run of a language model.
 NAMES: Final = {"small": "small", "accurate": "accurate", "pretrained": "language"}
@@ -304,7 +302,7 @@ def check_place(
         raise BadInput(f"{folder}: is not empty; name another folder, or replace it: --overwrite")
     if there and ABOUT not in there:
         raise BadInput(f"{folder}: is not a bundle and stays; name another folder")
-    if strangers := there - {ABOUT, *FORMER, *files}:
+    if strangers := there - {ABOUT, *files}:
         raise BadInput(
             f"{folder}: holds {min(strangers)}, which is no part of a bundle; name another folder"
         )

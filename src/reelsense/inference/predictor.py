@@ -207,8 +207,10 @@ class Predictor:
     def _read_twice(self, texts: list[str]) -> Scores:
         """Return the scores of a chunk, in its order: the second's where the first is unsure."""
         scores = self._read(texts)
+        if self.second is None:
+            return scores
         (unsure,) = scores.unsure(self.about["confidence"]).nonzero()
-        if self.second is None or not len(unsure):
+        if not len(unsure):
             return scores
         again = self.second._read([texts[row] for row in unsure])
         for field in fields(scores):

@@ -140,9 +140,9 @@ def counterfactuals(
     made: list[tuple[Words, float]] = []
     for one in plain:
         made.append((one.words, one.chance()))
-        denials = [negated(one, dice) for _ in range(1 if one.positive else 2)]
-        edits = (denials[0], outdated(one), *(edit for edit in denials[1:] if edit != denials[0]))
-        made += [(edit, one.chance(turned=True)) for edit in edits if edit is not None]
+        edits = [outdated(one), *(negated(one, dice) for _ in range(1 if one.positive else 2))]
+        turned = dict.fromkeys(tuple(edit) for edit in edits if edit is not None)
+        made += [(edit, one.chance(turned=True)) for edit in turned]
         against = sides[not one.positive]
         if against:
             other = against[int(dice.integers(len(against)))]
