@@ -5,6 +5,9 @@ from reelsense.text.words import tokenize
 from reelsense.training import counterfactual
 from reelsense.training.counterfactual import (
     AT_FIRST,
+    BAD,
+    DENIED,
+    GOOD,
     LONGEST,
     NEGATED,
     NOW,
@@ -13,9 +16,11 @@ from reelsense.training.counterfactual import (
     Plain,
     contrasted,
     counterfactuals,
+    denied,
     negated,
     outdated,
     plain_sentences,
+    rounded,
 )
 
 PRAISE = [
@@ -199,8 +204,28 @@ def test_what_is_so_used_to_be_so():
 )
 def test_what_says_a_second_thing_stays_as_it_is(text):
     one = plain(text)
-    assert every(negated, one) == {None}
+    assert every(negated, one) == every(denied, one) == every(rounded, one) == {None}
     assert outdated(one) is None
+
+
+def test_a_whole_sentence_is_denied():
+    assert every(denied, plain("The acting was superb.")) == {
+        f"{words} the acting was superb ." for words in DENIED
+    }
+    assert every(denied, plain("I loved it.")) == {f"{words} i loved it ." for words in DENIED}
+    assert every(denied, plain("All in all, it was great.")) == {None}
+
+
+def test_a_word_of_the_other_side_is_not_deserved():
+    good = every(rounded, plain("The acting was superb."))
+    assert good & {f"the acting was superb without being {word} ." for word in BAD}
+    assert good & {f"the acting was superb and never {word} ." for word in BAD}
+    assert not any(text.split()[-2] in GOOD for text in good)
+    bad = every(rounded, plain("The plot is dull."))
+    assert bad & {f"the plot is dull and not {word} ." for word in GOOD}
+    assert not any("without" in text or "but" in text for text in bad)
+    assert every(rounded, plain("It was a great film.")) == {None}  # "a great film and never dull"
+    assert every(rounded, plain("I loved it.")) == {None}
 
 
 def test_a_contrast_ends_in_the_verdict_that_counts():
@@ -239,10 +264,12 @@ def test_every_text_has_the_verdict_of_its_rule():
     for review, label in zip(REVIEWS, LABELS.tolist(), strict=True):
         one = plain(review)
         assert found[said(one.words)] == pytest.approx(SURE if label else 1 - SURE)
-        edits = {*every(negated, one), said(outdated(one))} & set(found)
+        edits = {*every(negated, one), *every(denied, one), said(outdated(one))} & set(found)
         assert edits or not counterfactual._says_one_thing(one.words, one.place)
         for edit in edits:
             assert found[edit] == pytest.approx(1 - SURE if label else TURNED_GOOD), edit
+        for more in every(rounded, one) & set(found):
+            assert found[more] == pytest.approx(SURE if label else 1 - SURE), more
     contrasts = [text for text in texts if text.startswith("although ") or " , but " in text]
     ends = {said(plain(review).words): label for review, label in zip(REVIEWS, LABELS, strict=True)}
     assert contrasts
@@ -254,10 +281,11 @@ def test_every_text_has_the_verdict_of_its_rule():
 def test_blame_is_denied_in_two_ways_and_nothing_comes_twice():
     for seed in range(20):
         texts, _ = counterfactuals(["The plot is dull."], np.zeros(1, np.int8), seed)
-        denied = [text for text in texts if "plot is" in text and text != "the plot is dull ."]
-        assert 1 <= len(denied) == len(set(denied)) <= 2
+        assert len(texts) == len(set(texts))
+        one = plain("The plot is dull.")
+        assert 1 <= len(every(negated, one) & set(texts)) <= 2
         praised, _ = counterfactuals(["The plot is great."], np.ones(1, np.int8), seed)
-        assert len(praised) == 3  # itself, denied, as it used to be
+        assert len(praised) == 5  # itself, negated, denied, as it used to be, and "never dull"
 
 
 def test_a_label_of_the_other_side_leaves_nothing():

@@ -96,6 +96,9 @@ def test_a_student_is_a_run_as_any_other(reelsense, here):
     exported = reelsense("export", "run", "bundle", "--variant", "int8")
     assert (exported.code, exported.err) == (0, "")
     assert json.loads((here / "bundle/bundle.json").read_text())["variant"] == "int8"
+    card = " ".join((here / "bundle/README.md").read_text().split())
+    assert "reviews without a label too: more.csv, and what 2 larger networks and a linear" in card
+    assert "language model" not in card
     assert reelsense("predict", "--model", "bundle", "a superb film").code == 0
 
 
@@ -206,5 +209,5 @@ def test_what_the_recipe_needs_must_be_there_before_anything_is_made(reelsense, 
     write_teacher(here / "three", "some words", hashes, 3)
     before = sorted(here.rglob("*"))
     outcome = reelsense("distil", "three", *TINY[3:], "--data", "verdicts.csv")
-    refused(outcome, 2, r"--counterfactual-share 0\.5: no sentence of the training reviews")
+    refused(outcome, 2, r"--counterfactual-share 1: no sentence of the training reviews")
     assert sorted(here.rglob("*")) == before

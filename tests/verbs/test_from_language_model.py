@@ -85,6 +85,8 @@ def test_a_run_starts_from_the_words_and_weights_of_the_language_model(reelsense
     assert learned_before(here / "run").tolist() == []
     evaluated = reelsense("evaluate", "run")
     assert (evaluated.code, evaluated.err) == (0, "")  # no review was seen
+    assert reelsense("export", "run", "bundle").code == 0
+    assert "It began as language models" in (here / "bundle/README.md").read_text()
 
 
 def test_a_run_says_how_many_held_out_reviews_the_language_model_has_read(reelsense, here, lm):

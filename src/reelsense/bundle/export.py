@@ -43,7 +43,7 @@ from reelsense.text.fingerprints import hash_texts, to_npy
 from reelsense.text.reviews import Reviews
 from reelsense.text.splits import normalised, split
 from reelsense.text.tokenizer import Tokenizer
-from reelsense.training.checkpoint import read_run
+from reelsense.training.checkpoint import STARTING_WEIGHTS, read_run
 from reelsense.training.measure import code_version, load_network
 from reelsense.training.start import learned_before
 
@@ -96,6 +96,9 @@ def export(
         "source": reviews.source,
         "reviews": len(training),
         "texts_before": len(before),  # of the bundle that a fine-tuning started from
+        "language_model": STARTING_WEIGHTS in data["hashes"] and not len(before),
+        "unlabelled": [Path(file).name for file in data["source"].get("unlabelled", [])],
+        "teachers": sum(name.startswith("teacher ") for name in data["hashes"]),
     }
     about["held_out"] = {
         "runs": len(held_out) or 1,

@@ -4,7 +4,7 @@ Reviews teach a network what words are worth, and little of what "not" does to t
 is decided by one negation. Kaushik et al., "Learning the Difference that Makes a Difference with
 Counterfactually-Augmented Data", ICLR 2020, had people write such edits; here rules make them of
 sentences with a single telling word, whose verdict is therefore known: "the acting was superb" and
-"the acting was n't superb", "the acting used to be superb", "the acting was superb, but ...".
+"the acting was n't superb", "the acting used to be superb", and so on.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,6 +97,10 @@ STARTS: Final = frozenset("i it he she we they you this that these those there i
 NEGATED: Final = (  # after a form of "be", about as often as people write them
     "n't", "n't", "n't", "not", "not", "never", "hardly", "by no means", "far from", "anything but",
 )  # fmt: skip
+DENIED: Final = (  # of a whole sentence
+    "i do n't think that", "i would n't say that", "i can not agree that", "nobody can say that",
+    "it is not true that", "i never felt that",
+)  # fmt: skip
 AT_FIRST: Final = ("at first", "in the past", "years ago", "some people say", "for others")
 NOW: Final = ("but now", "but today", "but these days", "but for me", "but in the end")
 LONGEST: Final = 20  # words
@@ -127,8 +131,9 @@ def counterfactuals(
     """Return plain sentences of the reviews and their edits, as texts, with P(positive).
 
     For each plain sentence: itself, itself negated (blame twice, in two ways: what "not" does to it
-    is learned last), itself as what used to be, and itself beside one of the other verdict, one of
-    the two said to be what counts.
+    is learned last), denied as a whole, as what used to be, with a word of the other verdict that
+    it is said not to deserve, and beside a sentence of that verdict, one of the two said to be what
+    counts.
     """
     plain = [
         found
@@ -140,9 +145,13 @@ def counterfactuals(
     made: list[tuple[Words, float]] = []
     for one in plain:
         made.append((one.words, one.chance()))
-        edits = [outdated(one), *(negated(one, dice) for _ in range(1 if one.positive else 2))]
+        times = 1 if one.positive else 2
+        edits = [outdated(one), denied(one, dice), *(negated(one, dice) for _ in range(times))]
         turned = dict.fromkeys(tuple(edit) for edit in edits if edit is not None)
         made += [(edit, one.chance(turned=True)) for edit in turned]
+        more = rounded(one, dice)
+        if more is not None:
+            made.append((more, one.chance()))
         against = sides[not one.positive]
         if against:
             other = against[int(dice.integers(len(against)))]
@@ -188,6 +197,26 @@ def negated(one: Plain, dice: np.random.Generator) -> Words | None:
     alone = not between and place == len(words) - 2  # before the full stop
     at_all = ["at", "all"] if alone and word in ("n't", "not") and dice.random() < 0.5 else []
     return [*words[: verb + 1], *word.split(), *between, *words[place:-1], *at_all, words[-1]]
+
+
+def denied(one: Plain, dice: np.random.Generator) -> Words | None:
+    """Return the sentence as what is not so, all of it: "i would n't say that ..."."""
+    if not _says_one_thing(one.words, one.place) or "," in one.words:  # "all in all, it is"
+        return None
+    return [*DENIED[int(dice.integers(len(DENIED)))].split(), *one.words]
+
+
+def rounded(one: Plain, dice: np.random.Generator) -> Words | None:
+    """Return the sentence with a word of the other verdict that is not deserved: "never dull"."""
+    words, place = list(one.words), one.place
+    if place != len(words) - 2 or words[place] in BASES or not _says_one_thing(words, place):
+        return None
+    against = sorted(BAD if one.positive else GOOD)
+    other = against[int(dice.integers(len(against)))]
+    forms = ["and never", ", never", "and not", "and hardly"]
+    if one.positive:  # nobody says "dull without being funny"
+        forms += ["without being", "but never"]
+    return [*words[:-1], *forms[int(dice.integers(len(forms)))].split(), other, words[-1]]
 
 
 def outdated(one: Plain) -> Words | None:
