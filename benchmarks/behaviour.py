@@ -5,8 +5,9 @@
 The templates are in behaviour.toml, which explains its own notation. They are for measuring: never
 trained on, and no model is chosen on their single cases. Which cases are taken depends on nothing
 but their own words (a hash), so that the suite is the same everywhere and a new template moves few
-of the others. `measure` takes any function from texts to P(positive). Writes results/behaviour.csv
-and results/behaviour.md.
+of the others. `measure` takes any function from texts to P(positive). Asks the bundles in the
+package and writes results/behaviour.csv, results/behaviour.md and README's table; with --model asks
+that bundle alone, and only prints.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import reelsense
+from record import bundles_in_the_package, put_into_readme
 from reelsense.atomic import write_atomically
 from reelsense.errors import BadInput
 from reelsense.evaluation.metrics import wilson_interval
@@ -346,33 +348,27 @@ def failures(capability: Capability, chances: Chances, n: int) -> list[str]:
     ]
 
 
-def as_csv(rows: Sequence[Row], origin: dict[str, str]) -> str:
+def as_csv(measured: dict[str, list[Row]], origin: dict[str, str]) -> str:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(
-        text, [field.name for field in fields(Row)] + list(origin), lineterminator="\n"
-    )
+    columns = [*(field.name for field in fields(Row)), "bundle", *origin]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        figures = {
-            name: f"{value:.4f}" if isinstance(value, float) else value
-            for name, value in asdict(row).items()
-        }
-        writer.writerow(figures | origin)
+    for bundle, rows in measured.items():
+        for row in rows:
+            figures = {
+                name: f"{value:.4f}" if isinstance(value, float) else value
+                for name, value in asdict(row).items()
+            }
+            writer.writerow(figures | {"bundle": bundle} | origin)
     return text.getvalue()
 
 
-def as_table(rows: Sequence[Row], capabilities: Sequence[Capability], bundle: str) -> str:
-    def percent(share: float | None) -> str:
-        return "" if share is None else f"{share:.1%}"
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
 
+
+def as_table(rows: Sequence[Row]) -> str:
     lines = [
-        f"The team's own templates, for measuring only; bundle {bundle}.",
-        "Made by `python benchmarks/behaviour.py`.",
-        "",
-        "MFT: the label is wrong; INV: the verdict changed; DIR: the probability moved by more "
-        f"than {TOLERANCE}\nagainst the direction; BOTH: one of the two texts is wrong, or both. "
-        "Spread: highest less lowest\nprobability of the forms of one sentence, mean and largest.",
-        "",
         "| capability | test | cases | wrong | 95% interval | at most | of positive | of negative "
         "| of neutral | spread |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -396,32 +392,67 @@ def as_table(rows: Sequence[Row], capabilities: Sequence[Capability], bundle: st
             spread,
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", *(f"- {part.name}: {part.about}" for part in capabilities)]
+    return "\n".join(lines) + "\n"
+
+
+def as_page(measured: dict[str, list[Row]], capabilities: Sequence[Capability]) -> str:
+    """The tables of all bundles, and what they mean."""
+    return "\n".join(
+        [
+            "The team's own templates, for measuring only.",
+            "Made by `python benchmarks/behaviour.py`.",
+            "",
+            "MFT: the label is wrong; INV: the verdict changed; DIR: the probability moved by more "
+            f"than {TOLERANCE}\nagainst the direction; BOTH: one of the two texts is wrong, or "
+            "both. Spread: highest less lowest\nprobability of the forms of one sentence, mean and "
+            "largest.",
+            *(f"\n## {bundle}\n\n{as_table(rows)}" for bundle, rows in measured.items()),
+            *(f"- {part.name}: {part.about}" for part in capabilities),
+            "",
+        ]
+    )
+
+
+def as_summary(measured: dict[str, list[Row]]) -> str:
+    """README's table: a column a bundle, the share of wrong cases."""
+    names = [f"`{bundle.split()[0]}`" for bundle in measured]
+    lines = [
+        "Made by `python benchmarks/behaviour.py`, which has the intervals too.",
+        "",
+        f"| wrong, of the team's own templates | {' | '.join(names)} | at most |",
+        "|---|" + "---|" * len(names) + "---|",
+    ]
+    for rows in zip(*measured.values(), strict=True):
+        shares = " | ".join(percent(row.share) for row in rows)
+        what = f"{rows[0].capability} ({rows[0].n})"
+        lines.append(f"| {what} | {shares} | {percent(rows[0].at_most)} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", metavar="NAME")
+    parser.add_argument("--model", metavar="NAME", help="print what this one does, write nothing")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="worst failures of each")
     asked = parser.parse_args()
-    model = reelsense.load(asked.model)
+    names = [asked.model] if asked.model else bundles_in_the_package()
     capabilities = suite()
-    chances = ask(lambda texts: model.predict_proba(texts)[:, 1], capabilities)
-    rows = [row_of(capability, chances) for capability in capabilities]
-    bundle = f"{model.about['name']} {model.about['variant']} {model.about['seal'][:12]}"
-    origin = {
-        "bundle": bundle,
-        "commit": code_version(),
-        "command": shlex.join(["python", *sys.argv]),
-    }
-    table = as_table(rows, capabilities, bundle)
-    write_atomically(RESULTS / "behaviour.csv", as_csv(rows, origin))
-    write_atomically(RESULTS / "behaviour.md", table)
-    print(table)
-    for capability in capabilities if asked.show else ():
-        print(f"{capability.name}, P(positive) and text:")
-        print("\n".join(failures(capability, chances, asked.show)))
+    measured: dict[str, list[Row]] = {}
+    for name in names:
+        model = reelsense.load(name)
+        chances = ask(lambda texts, of=model: of.predict_proba(texts)[:, 1], capabilities)
+        bundle = f"{model.about['name']} {model.about['variant']} {model.about['seal'][:12]}"
+        measured[bundle] = [row_of(capability, chances) for capability in capabilities]
+        for capability in capabilities if asked.show else ():
+            print(f"{bundle}, {capability.name}, P(positive) and text:")
+            print("\n".join(failures(capability, chances, asked.show)))
+    page = as_page(measured, capabilities)
+    print(page)
+    if asked.model:
+        return
+    origin = {"commit": code_version(), "command": shlex.join(["python", *sys.argv])}
+    write_atomically(RESULTS / "behaviour.csv", as_csv(measured, origin))
+    write_atomically(RESULTS / "behaviour.md", page)
+    put_into_readme("behaviour", as_summary(measured), "benchmarks/behaviour.py")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 import reelsense
+from reelsense.bundle.folder import in_the_package
 from reelsense.cores import available_cores
 from reelsense.text.reviews import read_reviews
 from reelsense.training.measure import code_version
@@ -34,6 +35,7 @@ RESULTS = Path(__file__).parent.parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- inference: made by benchmarks/inference.py -->", "<!-- /inference -->"
 PEER_REVIEWS = 400  # a round; enough for a second
+SECOND_REVIEWS = 800
 # As users have it: with bytecode kept from one start to the next.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
@@ -87,6 +89,19 @@ def peers() -> dict[str, Callable[[Sequence[str]], object]]:
     }
 
 
+def of_the_second(texts: Sequence[str], cores: int) -> dict[str, float]:
+    """Reviews a second of `accurate`, alone and asked where `small` is uncertain."""
+    if "accurate" not in in_the_package():
+        return {}
+    ways = {
+        "accurate": reelsense.load("accurate", threads=cores),
+        "small, and accurate where it is uncertain": reelsense.load(
+            second="accurate", threads=cores
+        ),
+    }
+    return {f"{way}, {cores} cores": per_second(model, texts) for way, model in ways.items()}
+
+
 def throughput(folder: str | None, texts: list[str], rounds: int, reviews: int) -> dict[str, list]:
     """Return reviews a second of each way, a figure a round."""
     cores = available_cores()
@@ -101,6 +116,9 @@ def throughput(folder: str | None, texts: list[str], rounds: int, reviews: int) 
         tokenizer = reelsense.load(folder).bundle.tokenizer
         encode = per_second(lambda some, t=tokenizer: [t.encode(text) for text in some], mine)
         figures.setdefault("tokenising alone, 1 core", []).append(encode)
+        if folder is None:
+            for name, speed in of_the_second(mine[:SECOND_REVIEWS], cores).items():
+                figures.setdefault(name, []).append(speed)
         for name, answer in others.items():
             figures.setdefault(f"{name}, 1 core", []).append(
                 per_second(answer, mine[:PEER_REVIEWS])

@@ -6,7 +6,7 @@
 
 --choices enters what the validation part said of settings that were tried into results/choices.csv
 instead, without any figure of the test part. A run is not entered twice. --shipped writes README's
-table of the bundle in the package from its bundle.json.
+table of the bundles in the package from each bundle.json.
 """
 
 import csv
@@ -15,12 +15,17 @@ import math
 import statistics
 import sys
 from pathlib import Path
+from typing import Any
 
+from reelsense.bundle.folder import folder_of, in_the_package
 from reelsense.model.recipe import Recipe
 from reelsense.model.settings import differences, flag
 
 RESULTS = Path(__file__).parent.parent / "results"
-SHIPPED = RESULTS.parent / "src" / "reelsense" / "pretrained" / "small" / "bundle.json"
+
+
+def bundles_in_the_package() -> list[str]:
+    return [name for name in in_the_package() if name != "pretrained"]
 
 
 def choice_of(run: Path) -> dict[str, object]:
@@ -114,27 +119,36 @@ def table(rows: list[dict[str, str]]) -> str:
 
 
 def shipped_table() -> str:
-    about = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    bundles = [
+        json.loads((folder_of(name) / "bundle.json").read_text(encoding="utf-8"))
+        for name in bundles_in_the_package()
+    ]
+    columns = [cells_of(about) for about in bundles]
+    lines = ["Made by `python benchmarks/record.py --shipped` from each `bundle.json`.", ""]
+    for what in columns[0]:
+        lines.append(f"| {what} | {' | '.join(cells[what] for cells in columns)} |")
+        if len(lines) == 3:
+            lines.append("|---" * (len(columns) + 1) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def cells_of(about: dict[str, Any]) -> dict[str, str]:
     figures, decided = about["figures"], about["figures"]["decided"]
     low, high = figures["accuracy_interval"]
     error_low, error_high = decided["error_interval"]
     size = sum(file["bytes"] for file in about["files"].values()) / 1e6
-    lines = [
-        "Made by `python benchmarks/record.py --shipped` from the bundle's `bundle.json`.",
-        "",
-        f"| the model in the package, {figures['n']:,} held-out reviews | |",
-        "|---|---|",
-        f"| accuracy | {figures['accuracy']:.2%} ({low:.1%} to {high:.1%}) |",
-        f"| ROC AUC | {figures['roc_auc']:.4f} |",
-        f"| calibration error | {figures['calibration_error']:.2%} "
+    return {
+        f"on {figures['n']:,} held-out reviews": f"`{about['name']}`",
+        "accuracy": f"{figures['accuracy']:.2%} ({low:.1%} to {high:.1%})",
+        "ROC AUC": f"{figures['roc_auc']:.4f}",
+        "calibration error": f"{figures['calibration_error']:.2%} "
         f"({figures['before']['calibration_error']:.2%} before the temperature; "
-        f"{figures['calibration_noise']:.2%} would be chance alone) |",
-        f"| gets a label rather than “uncertain” | {decided['coverage']:.0%} of the reviews, of "
-        f"which {decided['error']:.1%} are wrong ({error_low:.1%} to {error_high:.1%}) |",
-        f"| size | {size:.1f} MB, {about['variant']}, {about['recipe']['hidden']} units a "
-        f"direction, {about['words'] - 2:,} words |",
-    ]
-    return "\n".join(lines) + "\n"
+        f"{figures['calibration_noise']:.2%} would be chance alone)",
+        "gets a label rather than “uncertain”": f"{decided['coverage']:.0%}, of which "
+        f"{decided['error']:.1%} are wrong ({error_low:.1%} to {error_high:.1%})",
+        "size": f"{size:.1f} MB, {about['variant']}, {about['recipe']['hidden']} units a "
+        f"direction, {about['words'] - 2:,} words",
+    }
 
 
 def enter(path: Path, new: list[dict[str, object]]) -> list[dict[str, str]]:
@@ -166,12 +180,14 @@ def main() -> None:
     put_into_readme("runs", text)
 
 
-def put_into_readme(name: str, text: str) -> None:
+def put_into_readme(name: str, text: str, by: str = "benchmarks/record.py") -> None:
     """Write a generated table between its two marks."""
-    begin, end = f"<!-- {name}: made by benchmarks/record.py -->", f"<!-- /{name} -->"
+    begin, end = f"<!-- {name}: made by {by} -->", f"<!-- /{name} -->"
     readme = RESULTS.parent / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
-    _, _, after = rest.partition(end)
+    before, found, rest = readme.read_text(encoding="utf-8").partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise SystemExit(f"{readme}: has no place for {name}: {begin} ... {end}")
     readme.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
     print(text)
 

@@ -4,7 +4,7 @@
 # UNLABELLED is aclImdb_v1.tar.gz, the aclImdb folder, or a file of its unlabelled reviews. Runs and
 # bundles go to FOLDER. Each model is made twice: once with films held out, for its figures, and
 # once, with the same recipe, from all 25,000 labelled reviews, which is the one that ships. The
-# first teacher has learned labels alone; for the second time the held-out `accurate` is there.
+# first teacher has learned labels alone; those that ship have the held-out `accurate` for teacher.
 # Interrupted, it goes on where it stopped when called again.
 set -eu
 unlabelled=$1 folder=$2
@@ -28,15 +28,17 @@ make_run pretrain language-again --from "$folder/language" --unlabelled "$unlabe
     --epochs 1 --learning-rate 1.5e-3 --cooling 0.7 --seed 1
 
 make_run train teacher --recipe teacher --from "$folder/language" $held_out
-teacher=$folder/teacher
-for part in held-out all; do
-    if [ $part = all ]; then split=$all; else split=$held_out; fi
-    make_run distil accurate-$part "$teacher" --recipe accurate \
-        --from "$folder/language" --unlabelled "$unlabelled" $split
-    make_run distil small-$part "$folder/accurate-$part" --recipe small \
-        --from "$folder/language-small" --unlabelled "$unlabelled" $split
-    teacher=$folder/accurate-held-out
-done
+make_student() { # RECIPE PART TEACHER LANGUAGE_MODEL SPLIT
+    recipe=$1 part=$2 teacher=$3 language=$4
+    shift 4
+    make_run distil "$recipe-$part" "$folder/$teacher" --recipe "$recipe" \
+        --from "$folder/$language" --unlabelled "$unlabelled" "$@"
+}
+make_student accurate held-out teacher language $held_out
+make_student small held-out accurate-held-out language-small $held_out
+make_student small all accurate-held-out language-small $all
+make_student accurate all accurate-held-out language $all
+
 for model in accurate small; do
     reelsense export "$folder/$model-all" "$folder/$model" --held-out "$folder/$model-held-out" \
         --overwrite

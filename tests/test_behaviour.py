@@ -191,9 +191,14 @@ def test_what_is_no_probability_for_each_text_is_refused(measure, answer):
 
 def test_the_table_and_the_csv_have_a_line_for_every_capability(measure, suite):
     rows = list(measure(lambda texts: np.ones(len(texts))).values())
-    table = behaviour.as_table(rows, list(suite.values()), "a bundle")
+    measured = {"small int8 x": rows, "accurate int8 y": rows}
+    table = behaviour.as_page(measured, list(suite.values()))
     assert "| plain | MFT | 400 | 50.0% | 45.1% to 54.9% | 5.0% | 0.0% | 100.0% |  |  |" in table
-    lines = behaviour.as_csv(rows, {"bundle": "a bundle"}).splitlines()
+    assert table.count("\n| plain | ") == 2
+    summary = behaviour.as_summary(measured)
+    assert "| wrong, of the team's own templates | `small` | `accurate` | at most |" in summary
+    assert "| plain (400) | 50.0% | 50.0% | 5.0% |" in summary
+    lines = behaviour.as_csv(measured, {"commit": "c"}).splitlines()
     assert lines[0].startswith("capability,test,n,wrong,share,low,high,at_most,")
-    assert len(lines) == 1 + len(suite)
+    assert len(lines) == 1 + 2 * len(suite)
     assert lines[1].startswith("plain,MFT,400,200,0.5000,0.45")
