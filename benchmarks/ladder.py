@@ -11,6 +11,7 @@ run), .md and .png.
 
 import csv
 import json
+import shlex
 import statistics
 import sys
 import time
@@ -68,6 +69,11 @@ def speed(run: Path, recipe: Recipe, reviews: Reviews) -> tuple[float, float]:
     return len(ids) / (time.perf_counter() - started), len(graph) / 1e6
 
 
+def without_folders(command: str) -> str:
+    """The command with the names of files alone: where they lay is one machine's affair."""
+    return shlex.join(word.rpartition("/")[2] for word in shlex.split(command))
+
+
 def row_of(step: str, run: Path, reviews: Reviews) -> dict[str, object]:
     """Measure one run."""
     recipe, _ = read_run(run)
@@ -108,7 +114,7 @@ def row_of(step: str, run: Path, reviews: Reviews) -> dict[str, object]:
         "machine": f"{environment['device']} {environment['processor']}",
         "torch": environment["torch"],
         "commit": environment["commit"],
-        "command": environment["command"],
+        "command": without_folders(environment["command"]),
     }
 
 

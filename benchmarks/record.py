@@ -138,10 +138,10 @@ def cells_of(about: dict[str, Any]) -> dict[str, str]:
     error_low, error_high = decided["error_interval"]
     size = sum(file["bytes"] for file in about["files"].values()) / 1e6
     return {
-        f"on {figures['n']:,} held-out reviews": f"`{about['name']}`",
+        f"on {figures['n']:,} reviews of held-out films": f"`{about['name']}`",
         "accuracy": f"{figures['accuracy']:.2%} ({low:.1%} to {high:.1%})",
         "ROC AUC": f"{figures['roc_auc']:.4f}",
-        "calibration error": f"{figures['calibration_error']:.2%} "
+        f"calibration error, of {figures['fitted_on']:,}": f"{figures['calibration_error']:.2%} "
         f"({figures['before']['calibration_error']:.2%} before the temperature; "
         f"{figures['calibration_noise']:.2%} would be chance alone)",
         "gets a label rather than “uncertain”": f"{decided['coverage']:.0%}, of which "

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from reelsense.atomic import write_atomically
-from reelsense.bundle.folder import folder_of
+from reelsense.bundle.folder import NAMES, PACKAGE
 from reelsense.training.checkpoint import load_weights, save_tensors, weights_hash
 from reelsense.training.start import read_pretrained
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a finished run of `reelsense pretrain`")
     run = parser.parse_args().run
     read_pretrained(run, run.name)
-    folder = folder_of("pretrained")
+    folder = PACKAGE / NAMES["pretrained"]
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("recipe.toml", "tokenizer.json", "read.npy"):
         shutil.copyfile(run / name, folder / name)

@@ -269,3 +269,37 @@ def test_the_noise_is_the_error_that_exact_probabilities_show():
     assert calibrate.calibration_noise(p) == pytest.approx(np.mean(measured), rel=0.1)
     assert calibrate.calibration_noise(np.repeat(p, 16)) < 0.35 * np.mean(measured)
     assert calibrate.calibration_noise([0.0, 1.0]) == 0
+
+
+# --- Fitted without the review's own film ---------------------------------------------------------
+
+
+def test_what_a_film_is_told_does_not_depend_on_its_labels():
+    logits, labels = told(600, temperature=2.0)
+    films = np.arange(600) // 6
+    before, limits = calibrate.cross_fitted(labels, logits, films, 0.05)
+    turned = np.where(films == 17, 1 - labels, labels)
+    after, others = calibrate.cross_fitted(turned, logits, films, 0.05)
+    own = films == 17
+    assert before[own].tolist() == after[own].tolist()
+    assert limits[own].tolist() == others[own].tolist()
+    assert (before[~own] != after[~own]).mean() > 0.7  # in all folds but its own
+
+
+def test_reviews_of_one_film_share_their_constants_and_there_are_five():
+    logits, labels = told(600, temperature=2.0)
+    films = np.random.default_rng(3).integers(0, 80, 600)
+    said, limits = calibrate.cross_fitted(labels, logits, films, 0.05)
+    temperature = (logits / np.log(said / (1 - said))).round(6)
+    for film in np.unique(films):
+        assert len(set(zip(temperature[films == film], limits[films == film], strict=True))) == 1
+    assert len(set(temperature)) == len(set(limits)) == 5
+    assert temperature == pytest.approx(2.0, rel=0.3)
+
+
+def test_a_limit_of_their_own_for_each_review():
+    labels, chances = np.array([1, 1, 0, 0]), np.array([0.9, 0.6, 0.4, 0.9])
+    counted = calibrate.decided(labels, chances, np.array([0.95, 0.55, 0.7, 0.8]))
+    assert (counted["decided"], counted["error"], counted["confidence"]) == (2, 0.5, 0.75)
+    with pytest.raises(BadInput, match="must lie between"):
+        calibrate.decided(labels, chances, np.array([0.6, 0.6, 0.4, 0.6]))

@@ -207,3 +207,5 @@ def test_a_trial_leaves_the_test_part_for_later(reelsense, here, lm):
     assert (later.code, later.err) == (0, "")
     assert "Measured on the test part: 20 reviews\n" in later.out
     assert parts(here / "run/evaluation/predictions.csv") == {"test"}
+    exported = reelsense("export", "run", "bundle")  # the end of all trials
+    assert "on 20 held-out test reviews" in exported.out

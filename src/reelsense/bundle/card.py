@@ -32,12 +32,13 @@ def protocol(about: Mapping[str, Any]) -> str:
     held_out, figures = about["held_out"], about["figures"]
     apart = "no film in two parts" if held_out["films"] else "the parts are contiguous blocks"
     fitted = (
-        f"Temperature and confidence were fitted on {figures['fitted_on']:,} validation reviews"
+        f"Accuracy, AUC and loss are those of {figures['n']:,} {figures['part']} reviews ({apart})."
+        f" Temperature and confidence were fitted on {figures['fitted_on']:,} held-out reviews; how"
+        " good they are is said of the same reviews, each after constants fitted without its film"
+        " (five-fold)."
     )
-    if figures["part"] == "test":
-        fitted += f", the figures are those of {figures['n']:,} test reviews ({apart})."
-    else:
-        fitted += f"; the figures are those of the same reviews, which flatters them ({apart})."
+    if figures["part"] == "validation":
+        fitted += " Validation reviews chose the epoch too, which flatters."
     if held_out["own"]:
         return f"{fitted} The weights are those of this bundle."
     runs = "another run of the same recipe, that did not learn from them"

@@ -1,6 +1,5 @@
 """What an exported graph says of the reviews that its run, or runs of its recipe, held out."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from reelsense.errors import BadInput
 from reelsense.evaluation.calibrate import (
     calibration_noise,
     confidence_for,
+    cross_fitted,
     decided,
     fit_temperature,
     risk_coverage,
@@ -25,6 +25,7 @@ from reelsense.evaluation.metrics import calibration_error, evaluate, reliabilit
 from reelsense.model.recipe import Recipe
 from reelsense.model.settings import differences, flag
 from reelsense.text.reviews import Reviews
+from reelsense.text.splits import split
 from reelsense.text.tokenizer import Tokenizer, shorten
 from reelsense.training.checkpoint import load_weights, read_run
 from reelsense.training.measure import probabilities
@@ -73,7 +74,8 @@ def read_held_out(runs: Sequence[Path], recipe: Recipe, reviews: Reviews) -> dic
     A review that several runs held out counts once, with the first of them.
 
     Raises:
-        BadInput: a run has other reviews, another recipe or no predictions, or nothing is held out.
+        BadInput: a run has other reviews or another recipe, or has not finished, or none held any
+            reviews out.
     """
     found: dict[str, list[tuple[list[int], list[Ids], Floats, Floats | None]]] = {}
     taken: dict[str, set[int]] = {part: set() for part in PARTS}
@@ -106,24 +108,15 @@ def longest(recipe: Recipe) -> int:
 
 
 def _rows(run: Path, recipe: Recipe, reviews: Reviews) -> dict[str, list[int]]:
-    """Return the rows of the reviews that a run held out, by part."""
+    """Return the rows of the reviews that a run held out, by part; a trial's test part too."""
     of_run, data = read_run(run)
     if odd := [flag(key) for key in differences(recipe, of_run) if key not in CHANCE]:
         raise BadInput(f"--held-out {run}: its recipe differs in {', '.join(odd)}; name another")
     if data["hashes"].get("reviews") != reviews.sha256:
         raise BadInput(f"--held-out {run}: was trained on other reviews; name another")
-    try:
-        with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
-            part_of = {line["id"]: line["part"] for line in csv.DictReader(file)}
-    except FileNotFoundError:
-        raise BadInput(f"{run}: has not finished; go on with `reelsense train --resume`") from None
-    except (OSError, KeyError, ValueError, csv.Error):
-        raise BadInput(f"{run / 'predictions.csv'}: damaged; train again") from None
-    rows: dict[str, list[int]] = {}
-    for row, name in enumerate(reviews.ids):
-        if (part := part_of.get(name)) in PARTS:
-            rows.setdefault(str(part), []).append(row)
-    return rows
+    parts = split(reviews, validation=of_run.validation, test=of_run.test, seed=of_run.split_seed)
+    rows = {name: getattr(parts, name).tolist() for name in PARTS}
+    return {name: some for name, some in rows.items() if some}
 
 
 def _joined(
@@ -155,37 +148,59 @@ def cost_of_int8(validation: HeldOut) -> dict[str, Any] | None:
 
 
 def figures_of(parts: Mapping[str, HeldOut], variant: str) -> dict[str, Any]:
-    """Return what a variant is worth: fitted on the validation part, measured on the test part.
+    """Return what a variant is worth.
 
-    Where no test part was held out, the figures are those of the validation part, and "part" says
-    so: they flatter the calibration a little.
+    Temperature and confidence are fitted on every held-out review. Accuracy, loss and AUC are those
+    of the test part, or where there is none of the validation part, and "part" says which;
+    how well calibrated it is and what comes of deciding, those of every held-out review after
+    constants fitted on other films.
     """
-    logits = {
-        name: part.int8 if variant == "int8" and part.int8 is not None else part.fp32
-        for name, part in parts.items()
-    }
-    fitted = parts["validation"].reviews.labels
-    temperature = fit_temperature(fitted, logits["validation"])
-    confidence = confidence_for(
-        fitted, probabilities(logits["validation"] / temperature), STATED_ERROR
-    )
     part = "test" if "test" in parts else "validation"
     chosen = parts[part]
-    raw = probabilities(logits[part])
-    calibrated = probabilities(logits[part] / temperature)
-    labels = chosen.reviews.labels
-    measured = evaluate(labels, calibrated, chosen.lengths, chosen.reviews.ids)
+    found = [_labelled(one, variant) for one in _each_once([chosen, *parts.values()])]
+    labels, logits, films = (np.concatenate(values) for values in zip(*found, strict=True))
+    temperature = fit_temperature(labels, logits)
+    confidence = confidence_for(labels, probabilities(logits / temperature), STATED_ERROR)
+    said = probabilities(_labelled(chosen, variant)[1] / temperature)
+    measured = evaluate(chosen.reviews.labels, said, chosen.lengths, chosen.reviews.ids)
     del measured["mistakes"], measured["roc"]  # ids and a curve that say nothing to its reader
+    fair, limits = cross_fitted(labels, logits, films, STATED_ERROR)
+    raw = probabilities(logits)
     return {
         "temperature": temperature,
-        "fitted_on": len(fitted),
+        "fitted_on": len(labels),
         "part": part,
         **measured,
-        "calibration_noise": calibration_noise(calibrated),
+        "calibration_error": calibration_error(labels, fair),
+        "reliability": reliability(labels, fair),
+        "calibration_noise": calibration_noise(fair),
         "before": {
             "calibration_error": calibration_error(labels, raw),
             "reliability": reliability(labels, raw),
         },
-        "decided": decided(labels, calibrated, confidence),
-        "risk_coverage": risk_coverage(labels, calibrated),
+        "decided": decided(labels, fair, limits) | {"confidence": confidence},
+        "risk_coverage": risk_coverage(labels, fair),
     }
+
+
+def _each_once(parts: Sequence[HeldOut]) -> list[HeldOut]:
+    """Return the parts without the reviews that stand in one before.
+
+    With several runs a validation review of one may be a test review of another.
+    """
+    seen: set[str] = set()
+    kept = []
+    for part in parts:
+        rows = np.array([row for row, name in enumerate(part.reviews.ids) if name not in seen], int)
+        seen.update(part.reviews.ids)
+        int8 = None if part.int8 is None else part.int8[rows]
+        kept.append(HeldOut(part.reviews.take(rows), part.lengths[rows], part.fp32[rows], int8))
+    return kept
+
+
+def _labelled(part: HeldOut, variant: str) -> tuple[NDArray[np.int8], Floats, NDArray[np.int64]]:
+    """Return the labels, the variant's logits, and a number for each review's film."""
+    logits = part.int8 if variant == "int8" and part.int8 is not None else part.fp32
+    films = part.reviews.films
+    alone = -1 - np.arange(len(films))  # what is of no known film
+    return part.reviews.labels, logits, np.where(films >= 0, films, alone)

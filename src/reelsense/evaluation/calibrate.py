@@ -1,8 +1,8 @@
 """How sure a model may be: one temperature for its logits, and from which confidence it decides.
 
-Both are fitted on validation reviews and travel in the bundle. Whether it worked is measured on
-other reviews: `metrics.calibration_error` and `metrics.reliability` before and after. A label is
-1 or 0, a probability is P(positive); the confidence of a review is max(p, 1 - p), from 0.5 to 1.
+Both are fitted on held-out reviews and travel in the bundle. Whether it worked is measured on
+others: `cross_fitted` gives each review what was fitted without its film. A label is 1 or 0, a
+probability is P(positive); the confidence of a review is max(p, 1 - p), from 0.5 to 1.
 """
 
 import math
@@ -82,24 +82,61 @@ def confidence_for(labels: ArrayLike, probabilities: ArrayLike, error: float = 0
     return float((confidence[last] + confidence[last + 1]) / 2)
 
 
-def decided(labels: ArrayLike, probabilities: ArrayLike, confidence: float) -> dict[str, Any]:
-    """What comes of answering only from this confidence on.
+def cross_fitted(
+    labels: ArrayLike, logits: ArrayLike, groups: ArrayLike, error: float, folds: int = 5
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What each review would be told if temperature and confidence had been fitted on the others.
+
+    Two sets of films differ by more than chance alone: the same network got 93.4% of one and 91.6%
+    of another. So both constants are fitted on all held-out reviews, and this says how good they
+    are on films that they were not fitted on (Stone 1974, cross-validatory assessment).
+
+    Args:
+        labels: 1 or 0.
+        logits: before any temperature.
+        groups: a whole number a review; reviews with the same one stay together.
+        error: as `confidence_for`.
+        folds: parts that the groups are dealt to, each fitted on the others.
 
     Returns:
-        confidence (as given), n (reviews), decided (how many get an answer), coverage (their
-        share), error (share of the decided that is wrong; None where none is decided) and
-        error_interval (95%, Wilson).
+        The calibrated probability of each review, and the confidence from which it is decided.
+
+    Raises:
+        BadInput: as `fit_temperature`, of the reviews without one of the parts.
+    """
+    truth, z = np.asarray(labels), np.asarray(logits, np.float64)
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    fold = (np.random.default_rng(0).permutation(len(names)) % folds)[group]
+    probabilities, confidences = np.zeros(len(z)), np.zeros(len(z))
+    for part in np.unique(fold):
+        here = fold == part
+        temperature = fit_temperature(truth[~here], z[~here])
+        said = 0.5 + 0.5 * np.tanh(z / (2 * temperature))  # a sigmoid without overflow
+        probabilities[here] = said[here]
+        confidences[here] = confidence_for(truth[~here], said[~here], error)
+    return probabilities, confidences
+
+
+def decided(
+    labels: ArrayLike, probabilities: ArrayLike, confidence: float | NDArray[np.float64]
+) -> dict[str, Any]:
+    """What comes of answering only from this confidence on, one for all or one a review.
+
+    Returns:
+        confidence (as given, or the median), n (reviews), decided (how many get an answer),
+        coverage (their share), error (share of the decided that is wrong; None where none is
+        decided) and error_interval (95%, Wilson).
 
     Raises:
         BadInput: confidence outside 0.5..1, no review, labels or probabilities that are none.
     """
-    if not 0.5 <= confidence <= 1:
+    if not np.all((np.asarray(confidence) >= 0.5) & (np.asarray(confidence) <= 1)):
         raise BadInput(f"confidence {confidence}: must lie between 0.5 (decide all) and 1")
     truth, p = checked(labels, probabilities)
     sure = np.maximum(p, 1 - p) >= confidence
     n, wrong = int(sure.sum()), int(np.sum(sure & ((p >= 0.5) != truth)))
     return {
-        "confidence": float(confidence),
+        "confidence": float(np.median(confidence)),
         "n": len(truth),
         "decided": n,
         "coverage": n / len(truth),
