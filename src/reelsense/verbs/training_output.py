@@ -1,10 +1,11 @@
 """What train, evaluate and export print: progress and figures. Computes nothing."""
 
 import json
+import math
 import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from reelsense.training.loop import EpochEnd, Step
     from reelsense.training.machine import Machine
     from reelsense.training.prepare import Prepared
+
+# From the package's language models, on 320 reviews: 5 steps 48% of the validation reviews, 35
+# steps 85%.
+FEW_STEPS: Final = 50
 
 
 def draw_training(
@@ -78,7 +83,18 @@ def what_it_trains_on(usual: Recipe, plan: Recipe, prepared: "Prepared", machine
         f"Words     {len(prepared.tokenizer.vocabulary) - 2:,}; {known['tokens']:.1%} of the "
         f"running words have a vector\n"
         f"Vectors   {prepared.vectors.source}\n"
-        f"Machine   {machine}"
+        f"Machine   {machine}" + _few_steps(plan, len(split.train))
+    )
+
+
+def _few_steps(plan: Recipe, reviews: int) -> str:
+    """Return a line for trainings too short to learn anything, and nothing for others."""
+    steps = math.ceil(reviews / plan.batch_reviews) * plan.epochs
+    if steps >= FEW_STEPS:
+        return ""
+    return (
+        f"\nSteps     {steps}: with so few reviews a network needs more --epochs, "
+        f"{math.ceil(plan.epochs * FEW_STEPS / steps)} or more"
     )
 
 
