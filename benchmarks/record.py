@@ -142,7 +142,7 @@ def cells_of(about: dict[str, Any]) -> dict[str, str]:
         "accuracy": f"{figures['accuracy']:.2%} ({low:.1%} to {high:.1%})",
         "ROC AUC": f"{figures['roc_auc']:.4f}",
         f"calibration error, of {figures['fitted_on']:,}": f"{figures['calibration_error']:.2%} "
-        f"({figures['before']['calibration_error']:.2%} before the temperature; "
+        f"({figures['before']['calibration_error']:.2%} before it was fitted; "
         f"{figures['calibration_noise']:.2%} would be chance alone)",
         "gets a label rather than “uncertain”": f"{decided['coverage']:.0%}, of which "
         f"{decided['error']:.1%} are wrong ({error_low:.1%} to {error_high:.1%})",

@@ -290,11 +290,16 @@ def test_reviews_of_one_film_share_their_constants_and_there_are_five():
     logits, labels = told(600, temperature=2.0)
     films = np.random.default_rng(3).integers(0, 80, 600)
     said, limits = calibrate.cross_fitted(labels, logits, films, 0.05)
-    temperature = (logits / np.log(said / (1 - said))).round(6)
+    answers = np.log(said / (1 - said))
+    assert len(set(limits)) == 5
+    for limit in np.unique(limits):
+        slope, start = np.polyfit(logits[limits == limit], answers[limits == limit], 1)
+        assert slope == pytest.approx(0.5, rel=0.3)
+        assert start == pytest.approx(0, abs=0.2)
+        fitted = slope * logits[limits == limit] + start
+        assert answers[limits == limit] == pytest.approx(fitted, abs=1e-6)
     for film in np.unique(films):
-        assert len(set(zip(temperature[films == film], limits[films == film], strict=True))) == 1
-    assert len(set(temperature)) == len(set(limits)) == 5
-    assert temperature == pytest.approx(2.0, rel=0.3)
+        assert len(set(limits[films == film])) == 1
 
 
 def test_a_limit_of_their_own_for_each_review():
@@ -303,3 +308,33 @@ def test_a_limit_of_their_own_for_each_review():
     assert (counted["decided"], counted["error"], counted["confidence"]) == (2, 0.5, 0.75)
     with pytest.raises(BadInput, match="must lie between"):
         calibrate.decided(labels, chances, np.array([0.6, 0.6, 0.4, 0.6]))
+
+
+# --- The shift ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shift", [-0.6, 0.0, 0.3])
+def test_the_shift_that_was_made_is_found_and_as_many_are_called_positive_as_there_are(shift):
+    logits, labels = told(20000)
+    found = calibrate.fit_shift(labels, logits - shift)
+    assert found == pytest.approx(shift, abs=0.06)
+    assert expit(logits - shift + found).mean() == pytest.approx(labels.mean(), abs=2e-3)
+
+
+def test_a_few_reviews_move_nothing_far():
+    logits, labels = told(40)
+    assert abs(calibrate.fit_shift(np.ones(40), logits)) < 1  # all of one class
+    assert abs(calibrate.fit_shift(labels, np.full(40, 30.0))) < 2  # far off, and few
+
+
+def test_the_slope_with_the_prior_is_0_at_the_shift():
+    logits, labels = told(300, temperature=3.0, seed=4)
+    found = calibrate.fit_shift(labels, logits)
+
+    def loss(s):
+        z = logits + s
+        prior = s**2 / (2 * calibrate.USUAL_SHIFT**2)
+        return np.sum(np.logaddexp(0, z) - labels * z) + prior
+
+    best = minimize_scalar(loss, bounds=(-5, 5), method="bounded", options={"xatol": 1e-8})
+    assert found == pytest.approx(best.x, abs=1e-5)

@@ -20,11 +20,12 @@ TEXTS = ["a great superb film", "an awful dull film"]
 def logits(run, texts, bundle):
     """The calibrated logits of texts by the weights of a run, in torch."""
     tokenizer, network = Tokenizer.load(run / "tokenizer.json"), load_network(run, read_run(run)[0])
-    temperature = read_bundle(bundle).about["temperature"]
+    about = read_bundle(bundle).about
     for text in texts:
         ids = torch.from_numpy(tokenizer.encode(text))[None].long()
         with torch.inference_mode():
-            yield float(network(ids, torch.tensor([ids.shape[1]]))[0]) / temperature
+            logit = float(network(ids, torch.tensor([ids.shape[1]]))[0])
+        yield (logit + about["shift"]) / about["temperature"]
 
 
 def test_a_bundle_and_what_it_is_worth(reelsense, here, run):

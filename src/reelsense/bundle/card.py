@@ -33,9 +33,9 @@ def protocol(about: Mapping[str, Any]) -> str:
     apart = "no film in two parts" if held_out["films"] else "the parts are contiguous blocks"
     fitted = (
         f"Accuracy, AUC and loss are those of {figures['n']:,} {figures['part']} reviews ({apart})."
-        f" Temperature and confidence were fitted on {figures['fitted_on']:,} held-out reviews; how"
-        " good they are is said of the same reviews, each after constants fitted without its film"
-        " (five-fold)."
+        f" Shift, temperature and confidence were fitted on {figures['fitted_on']:,} held-out"
+        " reviews; how good they are is said of the same reviews, each after constants fitted"
+        " without its film (five-fold)."
     )
     if figures["part"] == "validation":
         fitted += " Validation reviews chose the epoch too, which flatters."

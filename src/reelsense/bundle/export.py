@@ -88,6 +88,8 @@ def export(
         reviews, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed
     ).train
     learned = hash_texts(normalised(reviews.texts[row]) for row in training)
+    shifted = weights["output.bias"] + np.float32(figures["shift"])
+    weights = {**weights, "output.bias": shifted}
     about = _about(recipe, variant, figures, len(tokenizer.vocabulary))
     about["bias"] = float(weights["output.bias"][0] / np.float32(figures["temperature"]))
     if variant == "int8":  # for `weights.weights_of_graph`
@@ -170,6 +172,7 @@ def _about(recipe: Recipe, variant: str, figures: dict[str, Any], words: int) ->
         "variant": variant,
         "recipe": asdict(recipe),
         "labels": ["negative", "positive"],
+        "shift": figures["shift"],
         "temperature": figures["temperature"],
         "confidence": figures["decided"]["confidence"],
         "stated_error": STATED_ERROR,

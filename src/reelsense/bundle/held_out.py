@@ -18,6 +18,7 @@ from reelsense.evaluation.calibrate import (
     confidence_for,
     cross_fitted,
     decided,
+    fit_shift,
     fit_temperature,
     risk_coverage,
 )
@@ -150,23 +151,29 @@ def cost_of_int8(validation: HeldOut) -> dict[str, Any] | None:
 def figures_of(parts: Mapping[str, HeldOut], variant: str) -> dict[str, Any]:
     """Return what a variant is worth.
 
-    Temperature and confidence are fitted on every held-out review. Accuracy, loss and AUC are those
-    of the test part, or where there is none of the validation part, and "part" says which;
-    how well calibrated it is and what comes of deciding, those of every held-out review after
-    constants fitted on other films.
+    Shift, temperature and confidence are fitted on every held-out review. Accuracy, loss and AUC
+    are those of the test part, or where there is none of the validation part, and "part" says
+    which; how well calibrated it is and what comes of deciding, those of every held-out review
+    after constants fitted on other films.
     """
     part = "test" if "test" in parts else "validation"
     chosen = parts[part]
     found = [_labelled(one, variant) for one in _each_once([chosen, *parts.values()])]
     labels, logits, films = (np.concatenate(values) for values in zip(*found, strict=True))
-    temperature = fit_temperature(labels, logits)
-    confidence = confidence_for(labels, probabilities(logits / temperature), STATED_ERROR)
-    said = probabilities(_labelled(chosen, variant)[1] / temperature)
+    shift = fit_shift(labels, logits)
+    temperature = fit_temperature(labels, logits + shift)
+
+    def calibrated(some: Floats) -> Floats:
+        return probabilities((some + shift) / temperature)
+
+    confidence = confidence_for(labels, calibrated(logits), STATED_ERROR)
+    said = calibrated(_labelled(chosen, variant)[1])
     measured = evaluate(chosen.reviews.labels, said, chosen.lengths, chosen.reviews.ids)
     del measured["mistakes"], measured["roc"]  # ids and a curve that say nothing to its reader
     fair, limits = cross_fitted(labels, logits, films, STATED_ERROR)
     raw = probabilities(logits)
     return {
+        "shift": shift,
         "temperature": temperature,
         "fitted_on": len(labels),
         "part": part,

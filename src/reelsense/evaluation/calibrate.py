@@ -1,6 +1,6 @@
-"""How sure a model may be: one temperature for its logits, and from which confidence it decides.
+"""How sure a model may be: a shift and a temperature of its logits, and where it decides.
 
-Both are fitted on held-out reviews and travel in the bundle. Whether it worked is measured on
+All three are fitted on held-out reviews and travel in the bundle. Whether it worked is measured on
 others: `cross_fitted` gives each review what was fitted without its film. A label is 1 or 0, a
 probability is P(positive); the confidence of a review is max(p, 1 - p), from 0.5 to 1.
 """
@@ -21,6 +21,30 @@ from reelsense.evaluation.metrics import (
 
 # Networks that need more than this know nothing about these labels, whatever they say.
 COLDEST, HOTTEST = 0.1, 10.0
+# How far a network's logits usually lie to one side; a shift is believed as far as the reviews say
+# more than this. On 8,814 it keeps 97% of its size, on 40 a tenth.
+USUAL_SHIFT = 0.25
+
+
+def fit_shift(labels: ArrayLike, logits: ArrayLike) -> float:
+    """What to add to the logits so that they call as many reviews positive as there are.
+
+    The intercept of Platt's scaling (1999), with a normal prior of spread `USUAL_SHIFT` around 0:
+    the s where the sum of sigmoid(logit + s) - label is -s / USUAL_SHIFT^2. A student learns from
+    teachers and from edited sentences, whose positives are not as many as those of the reviews.
+
+    Raises:
+        BadInput: no review, not one logit a label, a logit that is not finite.
+    """
+    z, truth = _checked_logits(labels, logits)
+    low, high = -10.0, 10.0
+    for _ in range(50):
+        shift = (low + high) / 2
+        if np.sum(_sigmoid(z + shift) - truth) + shift / USUAL_SHIFT**2 >= 0:
+            high = shift
+        else:
+            low = shift
+    return (low + high) / 2
 
 
 def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
@@ -36,11 +60,7 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     Raises:
         BadInput: no review, one class only, not one logit a label, a logit that is not finite.
     """
-    z = np.asarray(logits, dtype=np.float64).ravel()
-    if not np.isfinite(z).all():
-        bad = int(np.argmin(np.isfinite(z)))
-        raise BadInput(f"review number {bad + 1}: its logit must be a finite number, got {z[bad]}")
-    truth, _ = checked(labels, np.full(z.shape, 0.5))
+    z, truth = _checked_logits(labels, logits)
     positive = int(truth.sum())
     if positive in (0, len(truth)):
         only = "positive" if positive else "negative"
@@ -50,12 +70,26 @@ def fit_temperature(labels: ArrayLike, logits: ArrayLike) -> float:
     low, high = math.log(COLDEST), math.log(HOTTEST)
     for _ in range(50):
         middle = (low + high) / 2
-        said = 0.5 + 0.5 * np.tanh(z * (0.5 * math.exp(-middle)))  # a sigmoid without overflow
+        said = _sigmoid(z * math.exp(-middle))
         if np.mean(z * (said - target)) >= 0:  # still too sure
             low = middle
         else:
             high = middle
     return math.exp((low + high) / 2)
+
+
+def _checked_logits(labels: ArrayLike, logits: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return logits and labels as arrays of one length."""
+    z = np.asarray(logits, dtype=np.float64).ravel()
+    if not np.isfinite(z).all():
+        bad = int(np.argmin(np.isfinite(z)))
+        raise BadInput(f"review number {bad + 1}: its logit must be a finite number, got {z[bad]}")
+    truth, _ = checked(labels, np.full(z.shape, 0.5))
+    return z, truth
+
+
+def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 + 0.5 * np.tanh(0.5 * z)  # without overflow
 
 
 def confidence_for(labels: ArrayLike, probabilities: ArrayLike, error: float = 0.05) -> float:
@@ -85,10 +119,10 @@ def confidence_for(labels: ArrayLike, probabilities: ArrayLike, error: float = 0
 def cross_fitted(
     labels: ArrayLike, logits: ArrayLike, groups: ArrayLike, error: float, folds: int = 5
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What each review would be told if temperature and confidence had been fitted on the others.
+    """What each review would be told if all constants had been fitted on the others.
 
     Two sets of films differ by more than chance alone: the same network got 93.4% of one and 91.6%
-    of another. So both constants are fitted on all held-out reviews, and this says how good they
+    of another. So the constants are fitted on all held-out reviews, and this says how good they
     are on films that they were not fitted on (Stone 1974, cross-validatory assessment).
 
     Args:
@@ -110,8 +144,8 @@ def cross_fitted(
     probabilities, confidences = np.zeros(len(z)), np.zeros(len(z))
     for part in np.unique(fold):
         here = fold == part
-        temperature = fit_temperature(truth[~here], z[~here])
-        said = 0.5 + 0.5 * np.tanh(z / (2 * temperature))  # a sigmoid without overflow
+        shift = fit_shift(truth[~here], z[~here])
+        said = _sigmoid((z + shift) / fit_temperature(truth[~here], z[~here] + shift))
         probabilities[here] = said[here]
         confidences[here] = confidence_for(truth[~here], said[~here], error)
     return probabilities, confidences
