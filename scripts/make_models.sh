@@ -6,6 +6,10 @@
 # once, with the same recipe, from all 25,000 labelled reviews, which is the one that ships. The
 # first teacher has learned labels alone; those that ship have the held-out `accurate` for teacher.
 # Interrupted, it goes on where it stopped when called again.
+#
+# Minutes on two cores of an EPYC with AVX512-BF16, nothing else running: language 74 (two passes),
+# language-small 24, language-again 36, teacher 16, accurate 35 held out and about 55 in all, small
+# 12 and 16, and 12 for each student while its teacher reads: five hours and a quarter.
 set -eu
 unlabelled=$1 folder=$2
 held_out="--validation 0.15 --test 0.2 --split-seed 7"
