@@ -29,17 +29,18 @@ import torch
 from captum.attr import LayerIntegratedGradients
 from numpy.typing import NDArray
 
+from record import put_into_readme
 from reelsense.bundle import session
 from reelsense.bundle.graph import build_graph
 from reelsense.bundle.held_out import graph_logits, weights_of
+from reelsense.evaluation.metrics import sigmoid
 from reelsense.text.reviews import read_reviews
 from reelsense.text.splits import split
 from reelsense.text.tokenizer import Tokenizer
 from reelsense.training.checkpoint import read_run
-from reelsense.training.measure import code_version, load_network, probabilities
+from reelsense.training.measure import code_version, load_network
 
 ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- evidence: made by benchmarks/evidence.py -->", "<!-- /evidence -->"
 REMOVED = (1, 2, 3, 5, 8, 12, 20, 30, 50)  # words
 Ids = NDArray[np.int32]
 Ranks = Callable[[Ids], NDArray[np.float64]]  # what each word adds to the logit
@@ -95,11 +96,11 @@ def falls(model: bytes, reviews: Sequence[Ids], ranks: Ranks) -> tuple[NDArray[n
         for ids, side in zip(reviews, sides, strict=True)
     ]
     seconds = (time.perf_counter() - begin) / len(reviews)
-    before = probabilities(whole * sides)
+    before = sigmoid(whole * sides)
     after = []
     for count in REMOVED:
         left = [np.delete(ids, order[:count]) for ids, order in zip(reviews, orders, strict=True)]
-        after.append(before - probabilities(graph_logits(model, left) * sides))
+        after.append(before - sigmoid(graph_logits(model, left) * sides))
     return np.stack(after, axis=1), seconds
 
 
@@ -195,9 +196,7 @@ def write(
         lines.append(f"| {' | '.join(cells)} |")
     text = "\n".join(lines) + "\n"
     (ROOT / "results" / "evidence.md").write_text(text, encoding="utf-8")
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}", encoding="utf-8")
+    put_into_readme("evidence", text, "benchmarks/evidence.py")
 
 
 if __name__ == "__main__":

@@ -26,14 +26,13 @@ from pathlib import Path
 import numpy as np
 
 import reelsense
+from record import put_into_readme
 from reelsense.bundle.folder import in_the_package
 from reelsense.cores import available_cores
 from reelsense.text.reviews import read_reviews
 from reelsense.training.measure import code_version
 
 RESULTS = Path(__file__).parent.parent / "results"
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- inference: made by benchmarks/inference.py -->", "<!-- /inference -->"
 PEER_REVIEWS = 400  # a round; enough for a second
 SECOND_REVIEWS = 800
 # As users have it: with bytecode kept from one start to the next.
@@ -256,11 +255,7 @@ def write(rows: Sequence[tuple], model: reelsense.Predictor) -> None:
         + "\n"
     )
     (RESULTS / "inference.md").write_text(text, encoding="utf-8")
-    readme = README.read_text(encoding="utf-8")
-    if BEGIN in readme:
-        before, rest = readme.split(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
-    print(text)
+    put_into_readme("inference", text, "benchmarks/inference.py")
 
 
 def shown(value: float | str) -> str:

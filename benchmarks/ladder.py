@@ -24,7 +24,7 @@ import behaviour
 import short_texts
 from reelsense.bundle.graph import build_graph, can_quantise
 from reelsense.bundle.held_out import graph_logits, weights_of
-from reelsense.evaluation.metrics import mcnemar, wilson_interval
+from reelsense.evaluation.metrics import mcnemar, sigmoid, wilson_interval
 from reelsense.evaluation.plain_plots import BASELINE, INK, NETWORK, QUIET, canvas, head, save
 from reelsense.model.recipe import Recipe
 from reelsense.text.reviews import Reviews, read_reviews
@@ -32,7 +32,7 @@ from reelsense.text.splits import split
 from reelsense.text.tokenizer import Tokenizer
 from reelsense.training.checkpoint import read_run
 from reelsense.training.machine import find_machine
-from reelsense.training.measure import evaluate_run, load_network, logits, probabilities
+from reelsense.training.measure import evaluate_run, load_network, logits
 from reelsense.training.prepare import as_read
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -47,7 +47,7 @@ def answers(run: Path, recipe: Recipe, texts: list[str]) -> NDArray[np.float64]:
     examples = as_read(ids, np.zeros(len(ids), np.int8), recipe)
     network = load_network(run, recipe).to(machine.device)
     with machine.workers() as workers:
-        return probabilities(logits(network, examples, machine, workers, machine.bf16))
+        return sigmoid(logits(network, examples, machine, workers, machine.bf16))
 
 
 def right(run: Path) -> NDArray[np.bool_]:

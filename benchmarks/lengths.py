@@ -36,7 +36,7 @@ import short_texts
 from reelsense.atomic import write_atomically
 from reelsense.errors import BadInput
 from reelsense.evaluation import plain_plots as plain
-from reelsense.evaluation.metrics import accuracy, log_loss, wilson_interval
+from reelsense.evaluation.metrics import accuracy, log_loss, sigmoid, wilson_interval
 from reelsense.text.fingerprints import seen
 from reelsense.text.reviews import Reviews
 from reelsense.text.sentences import sentences
@@ -46,7 +46,7 @@ from reelsense.text.words import tokenize
 from reelsense.training.checkpoint import read_run
 from reelsense.training.linear import fit_linear
 from reelsense.training.machine import find_machine
-from reelsense.training.measure import code_version, load_network, logits, probabilities
+from reelsense.training.measure import code_version, load_network, logits
 from reelsense.training.prepare import as_read
 from reelsense.training.start import learned_before
 from reelsense.verbs.options import read
@@ -179,7 +179,7 @@ def answers(run: Path, texts: Sequence[str]) -> tuple[NDArray[np.float64], str]:
     examples = as_read(ids, np.zeros(len(ids), np.int8), recipe)
     network = load_network(run, recipe).to(machine.device)
     with machine.workers() as workers:
-        return probabilities(logits(network, examples, machine, workers)), str(machine)
+        return sigmoid(logits(network, examples, machine, workers)), str(machine)
 
 
 def rows_of(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reelsense.atomic import write_atomically
 from reelsense.bundle.folder import NAMES, PACKAGE
-from reelsense.training.checkpoint import load_weights, save_tensors, weights_hash
+from reelsense.training.checkpoint import save_tensors, weights_hash
 from reelsense.training.start import read_pretrained
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, help="a finished run of `reelsense pretrain`")
     run = parser.parse_args().run
-    read_pretrained(run, run.name)
+    before = read_pretrained(run, run.name)
     folder = PACKAGE / NAMES["pretrained"]
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("recipe.toml", "tokenizer.json", "read.npy"):
@@ -28,7 +28,7 @@ def main() -> None:
     data = json.loads((run / "data.json").read_text("utf-8"))
     data["source"]["unlabelled"] = [Path(path).name for path in data["source"]["unlabelled"]]
     write_atomically(folder / "data.json", (json.dumps(data, indent=2) + "\n").encode())
-    halves = {name: weight.half() for name, weight in load_weights(run).items()}
+    halves = {name: weight.half() for name, weight in before.weights.items()}
     save_tensors(folder / "weights.safetensors", halves, {"sha256": weights_hash(halves)})
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reelsense.errors import BadInput
-from reelsense.evaluation.metrics import evaluate
+from reelsense.evaluation.metrics import evaluate, sigmoid
 from reelsense.model.networks import build
 from reelsense.model.recipe import Recipe
 from reelsense.text.reviews import Reviews
@@ -33,7 +33,6 @@ from reelsense.training.measure import (
     measure_run,
     peak_memory_mb,
     predictions_csv,
-    probabilities,
     write_environment,
     write_json,
 )
@@ -237,7 +236,7 @@ def test_the_logits_of_the_predictions_are_the_networks_to_the_last_bit(toy):
         scores = scores_of(network, toy.prepared.examples(toy.recipe, part))
         read = np.array([float(row["logit"]) for row in table(toy.run, part)])
         assert read.astype(np.float32).tolist() == scores.tolist()
-        assert predictions(toy.run, part)[2] == pytest.approx(probabilities(read), rel=1e-6)
+        assert predictions(toy.run, part)[2] == pytest.approx(sigmoid(read), rel=1e-6)
 
 
 def test_the_network_and_the_baseline_have_learnt_the_toy(toy):
@@ -426,14 +425,14 @@ def test_weights_of_another_shape_are_refused(toy):
 def test_probabilities_are_the_sigmoid_without_overflow():
     scores = np.array([-1e4, -3.0, 0.0, 2.0, 1e4])
     expected = [0.0, 1 / (1 + math.exp(3)), 0.5, 1 / (1 + math.exp(-2)), 1.0]
-    assert probabilities(scores) == pytest.approx(expected, abs=1e-15)
+    assert sigmoid(scores) == pytest.approx(expected, abs=1e-15)
 
 
 def test_loss_and_accuracy_are_those_of_the_metrics():
     random = np.random.default_rng(0)
     scores, labels = random.normal(0, 2, 300), random.integers(0, 2, 300).astype(np.int8)
     scores[0] = 0.0  # called positive, as by the metrics
-    chances = probabilities(scores)
+    chances = sigmoid(scores)
     full = evaluate(labels, chances, [1] * 300, ["x"] * 300)
     found = loss_and_accuracy(scores, labels)
     assert found["loss"] == pytest.approx(full["log_loss"])
@@ -452,7 +451,7 @@ def test_the_paired_test_counts_a_review_as_right_when_the_metrics_do(toy):
     train_part, test = (toy.reviews.take(rows) for rows in (range(100), range(100, 160)))
     scores = np.where(test.labels == 1, 0.0, -1.4)  # all right, from a logit of 0 upwards
     compared = measure.compare_with_linear(train_part, {"test": test}, {"test": scores})
-    own = evaluate(test.labels, probabilities(scores), [1] * 60, test.ids)["accuracy"]
+    own = evaluate(test.labels, sigmoid(scores), [1] * 60, test.ids)["accuracy"]
     difference = own - compared["baseline"]["test"]["accuracy"]
     assert compared["mcnemar"]["difference"] == pytest.approx(difference)
 

@@ -22,14 +22,13 @@ from reelsense.evaluation.calibrate import (
     fit_temperature,
     risk_coverage,
 )
-from reelsense.evaluation.metrics import calibration_error, evaluate, reliability
+from reelsense.evaluation.metrics import calibration_error, evaluate, reliability, sigmoid
 from reelsense.model.recipe import Recipe
 from reelsense.model.settings import differences, flag
 from reelsense.text.reviews import Reviews
 from reelsense.text.splits import split
 from reelsense.text.tokenizer import Tokenizer, shorten
 from reelsense.training.checkpoint import load_weights, read_run
-from reelsense.training.measure import probabilities
 
 STATED_ERROR = 0.05  # of the labels that are not "uncertain"
 LONGEST = 32_768  # tokens; the LSTM takes about 5 kB a token, and the longest IMDB review has 2,742
@@ -162,16 +161,13 @@ def figures_of(parts: Mapping[str, HeldOut], variant: str) -> dict[str, Any]:
     labels, logits, films = (np.concatenate(values) for values in zip(*found, strict=True))
     shift = fit_shift(labels, logits)
     temperature = fit_temperature(labels, logits + shift)
-
-    def calibrated(some: Floats) -> Floats:
-        return probabilities((some + shift) / temperature)
-
-    confidence = confidence_for(labels, calibrated(logits), STATED_ERROR)
-    said = calibrated(_labelled(chosen, variant)[1])
+    calibrated = sigmoid((logits + shift) / temperature)
+    confidence = confidence_for(labels, calibrated, STATED_ERROR)
+    said = calibrated[: len(chosen.lengths)]  # the chosen part stands first
     measured = evaluate(chosen.reviews.labels, said, chosen.lengths, chosen.reviews.ids)
     del measured["mistakes"], measured["roc"]  # ids and a curve that say nothing to its reader
     fair, limits = cross_fitted(labels, logits, films, STATED_ERROR)
-    raw = probabilities(logits)
+    raw = sigmoid(logits)
     return {
         "shift": shift,
         "temperature": temperature,

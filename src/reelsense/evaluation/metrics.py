@@ -35,6 +35,11 @@ Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 
 
+def sigmoid(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return P(positive) of logits; overflows nowhere."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
+
+
 def evaluate(
     labels: ArrayLike, probabilities: ArrayLike, lengths: ArrayLike, ids: Sequence[str]
 ) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from reelsense.errors import BadInput
+from reelsense.evaluation.metrics import sigmoid
 from reelsense.model.networks import BiLSTM
 from reelsense.model.recipe import Recipe
 from reelsense.model.settings import flag
@@ -35,7 +36,7 @@ from reelsense.training.checkpoint import (
     weights_hash,
 )
 from reelsense.training.machine import Machine
-from reelsense.training.measure import logits, probabilities
+from reelsense.training.measure import logits
 from reelsense.training.pools import (
     edited_sentences,
     need_plain_sentences,
@@ -209,7 +210,7 @@ def teach(
         chances = model.probabilities(tokenize(text) for text in whole).clip(1e-6, 1 - 1e-6)
         of_linear = np.log(chances / (1 - chances))
         scores["whole"] += recipe.linear_share * (of_linear - scores["whole"])
-    return {name: probabilities(values).astype(np.float32) for name, values in scores.items()}
+    return {name: sigmoid(values).astype(np.float32) for name, values in scores.items()}
 
 
 def answers_of(teacher: Teacher, texts: Sequence[str], machine: Machine) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from scipy.sparse import csc_matrix
 from sklearn.linear_model import LogisticRegression
 
 from reelsense.errors import BadInput
+from reelsense.evaluation.metrics import sigmoid
 
 NAME = "NB-weighted 1-2-gram logistic regression"
 # Chosen from 0.03 to 1 on held-out tenths of the official training reviews (two cut by film, one in
@@ -57,7 +58,7 @@ class LinearBaseline:
         scores = self.intercept + np.bincount(
             once // len(self.grams), self.weights[once % len(self.grams)], minlength=n
         )
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * scores)))  # the sigmoid, without overflow
+        return sigmoid(scores)
 
 
 def fit_linear(texts_words: Sequence[Words], labels: ArrayLike) -> LinearBaseline:

@@ -26,7 +26,7 @@ from reelsense import __version__
 from reelsense.atomic import write_atomically
 from reelsense.errors import BadInput
 from reelsense.evaluation import plots
-from reelsense.evaluation.metrics import evaluate, mcnemar
+from reelsense.evaluation.metrics import evaluate, mcnemar, sigmoid
 from reelsense.model.networks import BiLSTM
 from reelsense.model.recipe import Recipe
 from reelsense.text.fingerprints import hash_texts, seen
@@ -69,11 +69,6 @@ def logits(
     for rows, values in workers.map(score, in_order(examples)):
         scores[rows] = values
     return scores
-
-
-def probabilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sigmoid of logits."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * scores)))  # does not overflow
 
 
 def loss_and_accuracy(scores: NDArray[np.float64], labels: Labels) -> dict[str, float]:
@@ -131,7 +126,7 @@ def measure_run(
     result: dict[str, Any] = {"recipe": recipe.name}
     for name, part in parts.items():
         lengths = [len(row) for row in examples[name].ids]
-        result[name] = evaluate(part.labels, probabilities(scores[name]), lengths, part.ids)
+        result[name] = evaluate(part.labels, sigmoid(scores[name]), lengths, part.ids)
     if parts:
         result |= compare_with_linear(reviews.take(split.train), parts, scores)
     result |= {
@@ -238,7 +233,7 @@ def evaluate_run(
         "reviews": reviews.source,
         "part": part,
         "seen": int(seen(map(normalised, reviews.texts), learned).sum()),
-        "test": evaluate(reviews.labels, probabilities(scores), lengths, reviews.ids),
+        "test": evaluate(reviews.labels, sigmoid(scores), lengths, reviews.ids),
         **compare_with_linear(train, {"test": reviews}, {"test": scores}),
     }
     table = predictions_csv(reviews, [names[row] for row in rows], scores)
@@ -292,7 +287,7 @@ def predictions_csv(reviews: Reviews, parts: Sequence[str], scores: NDArray[np.f
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "part", "label", "logit", "probability"])
-    chances = probabilities(scores)
+    chances = sigmoid(scores)
     writer.writerows(
         (name, part, int(label), f"{score:.9g}", f"{chance:.7g}")
         for name, part, label, score, chance in zip(
