@@ -177,7 +177,8 @@ def draw(steps: dict[str, list[Path]], rows: list[dict[str, object]], path: Path
     figure, axes = canvas(8.2, 0.62 * len(steps) + 1.6)
     linear = float(str(rows[0]["linear_accuracy"]))
     axes.axvline(100 * linear, color=BASELINE, linestyle=":", linewidth=2)
-    axes.text(100 * linear, -0.62, f"linear {linear:.1%}", color=BASELINE, ha="center", fontsize=9)
+    beside = f"linear {linear:.1%}  "
+    axes.text(100 * linear, -0.62, beside, color=BASELINE, ha="right", fontsize=9)
     for place, runs in enumerate(steps.values()):
         for number, run in enumerate(runs):
             low, here, high = (
