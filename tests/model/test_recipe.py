@@ -19,6 +19,8 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 def valid(setting):
     """Any value that the field allows by itself."""
     choices, low, high = (setting.metadata[key] for key in ("choices", "low", "high"))
+    if setting.name == "arch":  # the others have one layer, or no last state
+        return st.sampled_from(("bilstm", "bigru", "cnn-lstm"))
     if choices:
         return st.sampled_from(choices)
     if setting.name in ("validation", "test"):  # together below 1; 0 goes without patience
