@@ -142,7 +142,7 @@ def prove(network: Network, model: bytes) -> float:
             expected = network(padded, torch.tensor(lengths)).numpy()
         (found,) = session.run(opened, rows, ["logit"])
         off = np.abs(found - expected) / np.maximum(1, np.abs(expected))
-            worst = max(worst, float(off.max()))
+        worst = max(worst, float(off.max()))
     if not worst <= PARITY:  # a NaN is not either
         raise Failure(f"the graph is off by {worst:.2g} from the network; nothing is written")
     return worst
