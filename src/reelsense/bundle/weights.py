@@ -131,25 +131,31 @@ def _gates(rows: Array, cell: str, hidden: int) -> Array:
 def _of_the_head(
     constants: Constants, recipe: Recipe, temperature: float, units: int
 ) -> dict[str, Array]:
-    """Return the weights of the linear layers."""
+    """Return the weights of attention and the linear layers."""
+    # A state's features: so many blocks of such a size.
+    blocks, size = {
+        "cnn": (3, units),
+        "dpcnn": (1, units),
+        "mean": (1, constants["words"].shape[1]),
+    }.get(recipe.arch, (2, units))
+    kinds = 1 + ("+" in recipe.pooling)
 
     def of_features(weight: Array) -> Array:
-        if units == recipe.hidden:  # no pins
-            return weight.T
-        parts = weight.T.reshape(weight.shape[1], -1, units)
-        return parts[:, :, : recipe.hidden].reshape(weight.shape[1], -1)
+        parts = weight.T.reshape(weight.shape[1], kinds * blocks, size)
+        without_pins = parts[:, :, : size - (units - recipe.hidden)]
+        return without_pins.reshape(weight.shape[1], -1)
 
     output = constants["output_weight"] * np.float32(temperature)
-    bias = {"output.bias": constants["bias"] * np.float32(temperature)}
+    weights = {"output.bias": constants["bias"] * np.float32(temperature)}
     if recipe.pooling == "attention":
-        bias["attention.weight"] = of_features(constants["attention_weight"])
-        bias["attention.bias"] = constants["attention_bias"]
-        bias["context.weight"] = constants["context_weight"].T
+        weights["attention.weight"] = of_features(constants["attention_weight"])
+        weights["attention.bias"] = constants["attention_bias"]
+        weights["context.weight"] = constants["context_weight"].T
     if not recipe.dense:
-        return {"output.weight": of_features(output), **bias}
+        return {"output.weight": of_features(output), **weights}
     return {
         "dense.weight": of_features(constants["dense_weight"]),
         "dense.bias": constants["dense_bias"],
         "output.weight": output.T,
-        **bias,
+        **weights,
     }
