@@ -114,6 +114,18 @@ def test_patience_without_validation_is_refused_and_names_both_flags():
     assert Recipe.from_toml(nothing.to_toml(), "x") == nothing
 
 
+@pytest.mark.parametrize("arch", ["cnn", "dpcnn", "mean"])
+def test_what_has_no_end_is_not_pooled_at_its_end(arch):
+    with pytest.raises(BadInput, match=rf"--pooling last .*--arch {arch} has no end; pool by max"):
+        Recipe(arch=arch, pooling="last")
+
+
+@pytest.mark.parametrize("arch", ["cnn", "mean"])
+def test_what_cannot_be_stacked_is_not_stacked(arch):
+    with pytest.raises(BadInput, match=rf"--layers 2: --arch {arch} has one; leave it out"):
+        Recipe(arch=arch, layers=2)
+
+
 def test_a_recipe_of_values_is_checked_like_one_of_a_file():
     assert Recipe.from_values({"hidden": 7}, "x") == Recipe(hidden=7)
     for values, message in (({"hiden": 7}, "unknown key 'hiden'"), ({"hidden": "7"}, "--hidden")):
