@@ -197,7 +197,7 @@ def test_no_such_recipe_lists_those_that_there_are(tmp_path):
         with pytest.raises(BadInput) as caught:
             read_recipe(name)
         assert f"--recipe {name}: no such recipe" in str(caught.value)
-        assert "accurate, classic, default, quick, small" in str(caught.value)
+        assert f"the shipped ones are {', '.join(shipped_recipes())}" in str(caught.value)
 
 
 def test_a_recipe_that_is_not_utf8_says_so(tmp_path):

@@ -34,7 +34,7 @@ def _network(recipe: Mapping[str, Any]) -> str:
         "bigru": f"{layers}{hidden} GRU units a direction",
         "cnn": f"{hidden} filters over three, four and five words each",
         "dpcnn": f"a pyramid of {hidden} filters, halved {recipe['layers']} times",
-        "cnn-lstm": f"{hidden} filters over three words, then {layers}{hidden} LSTM units a direction",
+        "cnn-lstm": f"{hidden} filters over three words, {layers}{hidden} LSTM units a direction",
         "mean": "word vectors without order",
     }[recipe["arch"]]
 
