@@ -57,6 +57,28 @@ SHAPES = [
     for pooling in ("last", "mean", "max", "max+mean")
     for dense in (0, 5)
     for layers in (1, 3)
+] + [
+    {"arch": "bigru", "pooling": "max+mean", "layers": 2},
+    {"arch": "bigru", "pooling": "last"},
+    {"arch": "cnn", "pooling": "max"},
+    {"arch": "cnn", "pooling": "max+mean", "dense": 5},
+    {"arch": "dpcnn", "pooling": "max"},
+    {"arch": "dpcnn", "pooling": "max+mean", "layers": 4},
+    {"arch": "cnn-lstm", "pooling": "max+mean", "layers": 2},
+    {"arch": "mean", "pooling": "mean"},
+    {"arch": "mean", "pooling": "max+mean"},
+    {"arch": "bilstm", "pooling": "attention", "layers": 2},
+    {"arch": "cnn", "pooling": "attention"},
+    {"arch": "dpcnn", "pooling": "attention", "dense": 5},
+]
+WITH_EVIDENCE = [
+    ({"pooling": pooling}, variant)
+    for pooling in ("mean", "max", "max+mean", "attention")
+    for variant in ("fp32", "int8")
+] + [
+    ({"arch": arch, "pooling": pooling}, "fp32")
+    for arch in ("bigru", "cnn", "cnn-lstm", "mean")
+    for pooling in ("max+mean", "attention")
 ]
 
 
@@ -65,7 +87,7 @@ def test_the_fp32_graph_is_the_network(shape):
     network = network_of(**shape)
     rows = reviews()
     probability, logit = session.run(graph_of(network), rows, ["probability", "logit"])
-    np.testing.assert_allclose(logit, torch_logits(network, rows), atol=1e-5)
+    np.testing.assert_allclose(logit, torch_logits(network, rows), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-logit)), atol=1e-6)
     assert prove(network, build_graph(network.recipe, weights_of(network), 1.0, "fp32")) <= 1e-5
 
@@ -78,10 +100,9 @@ def test_a_graph_of_other_weights_is_found_out():
         prove(network, build_graph(network.recipe, other, 1.0, "fp32"))
 
 
-@pytest.mark.parametrize("variant", ["fp32", "int8"])
-@pytest.mark.parametrize("pooling", ["mean", "max", "max+mean"])
-def test_evidence_and_bias_add_up_to_the_logit(pooling, variant):
-    network = network_of(pooling=pooling)
+@pytest.mark.parametrize(("shape", "variant"), WITH_EVIDENCE, ids=str)
+def test_evidence_and_bias_add_up_to_the_logit(shape, variant):
+    network = network_of(**shape)
     temperature = 1.7
     rows = reviews()
     logit, evidence = session.run(
@@ -118,10 +139,10 @@ def test_a_word_gets_the_changes_that_it_made_to_the_states_that_count(pooling):
     np.testing.assert_allclose(evidence[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["fp32", "int8"])
+@pytest.mark.parametrize(("shape", "variant"), WITH_EVIDENCE, ids=str)
 @pytest.mark.parametrize("hidden", [3, 14, 30])
-def test_a_score_does_not_depend_on_the_batch(variant, hidden):
-    opened = graph_of(network_of(hidden=hidden), variant)
+def test_a_score_does_not_depend_on_the_batch(shape, variant, hidden):
+    opened = graph_of(network_of(hidden=hidden, **shape), variant)
     rows = reviews([5, 5, 60, 1, 33, 0, 200])
     together = session.run(opened, rows, ["logit", "evidence"])
     for place, row in enumerate(rows):

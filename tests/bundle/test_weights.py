@@ -9,10 +9,12 @@ from onnx import numpy_helper
 
 from reelsense.bundle import session
 from reelsense.bundle.folder import Bundle
-from reelsense.bundle.graph import build_graph
+from reelsense.bundle.graph import build_graph, has_evidence
 from reelsense.bundle.int8 import to_levels
+from reelsense.bundle.onnx_file import check_model
 from reelsense.bundle.weights import weights_of_bundle, weights_of_graph
 from reelsense.errors import BadInput
+from reelsense.model.networks import untrained
 from reelsense.model.recipe import Recipe
 from reelsense.text.tokenizer import Tokenizer
 
@@ -81,6 +83,34 @@ def test_fp32_gives_back_what_it_was_given(head, layers):
         # Divided by the temperature and multiplied again, the last bit may be another.
         exact = 0 if not name.startswith("output") else 2e-7
         np.testing.assert_allclose(found[name], weight, rtol=exact, atol=0, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"arch": "bigru", "layers": 2},
+        {"arch": "cnn", "pooling": "max"},
+        {"arch": "dpcnn", "layers": 2, "dense": 3},
+        {"arch": "cnn-lstm"},
+        {"arch": "mean", "pooling": "mean"},
+        {"arch": "bilstm", "pooling": "attention"},
+    ],
+    ids=str,
+)
+def test_each_kind_of_network_comes_back(shape):
+    recipe = Recipe(hidden=5, **shape)
+    network = untrained(recipe, WORDS, DIMENSIONS)
+    given = {name: weight.detach().numpy() for name, weight in network.state_dict().items()}
+    model = build_graph(recipe, given, TEMPERATURE, "fp32")
+    found = weights_of_graph(model, recipe, TEMPERATURE)
+    assert {name: weight.shape for name, weight in found.items()} == {
+        name: weight.shape for name, weight in given.items()
+    }
+    for name in given.keys() - {name for name in given if "lstm" in name and "bias" in name}:
+        np.testing.assert_allclose(found[name], given[name], rtol=2e-7, err_msg=name)
+    again = build_graph(recipe, found, TEMPERATURE, "fp32")
+    np.testing.assert_allclose(logits(again), logits(model), rtol=1e-6, atol=1e-6)
+    assert check_model(model, "it") == (WORDS, has_evidence(recipe))
 
 
 @pytest.mark.parametrize("head", HEADS, ids=str)

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from reelsense.model.networks import _Reorder, _reversal, build
+from reelsense.model.networks import build
 from reelsense.model.recipe import Recipe
+from reelsense.model.recurrent import _Reorder, _reversal
 
 WORDS, DIMENSIONS = 30, 5
 POOLINGS = ["last", "mean", "max", "max+mean"]
@@ -23,6 +24,27 @@ def one_core():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+# The other kinds of network, with each pooling and number of layers that they can have.
+KINDS = [
+    {"arch": "bigru", "pooling": "max+mean", "layers": 2},
+    {"arch": "bigru", "pooling": "last"},
+    {"arch": "cnn", "pooling": "max"},
+    {"arch": "cnn", "pooling": "mean", "dense": 3},
+    {"arch": "dpcnn", "pooling": "max"},
+    {"arch": "dpcnn", "pooling": "max+mean", "layers": 3},
+    {"arch": "cnn-lstm", "pooling": "max+mean", "layers": 2},
+    {"arch": "cnn-lstm", "pooling": "last"},
+    {"arch": "mean", "pooling": "mean"},
+    {"arch": "mean", "pooling": "max+mean"},
+    {"arch": "bilstm", "pooling": "attention", "layers": 2},
+    {"arch": "cnn", "pooling": "attention"},
+    {"arch": "dpcnn", "pooling": "attention", "dense": 3},
+]
+ALL = [
+    {"pooling": pooling, "layers": layers, "dense": dense} for pooling, layers, dense in SHAPES
+] + KINDS
 
 
 def network(seed=0, missing=5, **values):
@@ -53,9 +75,9 @@ def same(a, b, within=1e-6):
 # --- A score depends on the review alone ---------------------------------------------------------
 
 
-@pytest.mark.parametrize(("pooling", "layers", "dense"), SHAPES)
-def test_a_logit_depends_neither_on_padding_nor_on_the_batch(pooling, layers, dense):
-    net = network(pooling=pooling, layers=layers, dense=dense)
+@pytest.mark.parametrize("shape", ALL, ids=str)
+def test_a_logit_depends_neither_on_padding_nor_on_the_batch(shape):
+    net = network(**shape)
     lengths = [1, 2, 3, 0, 7, 40, 1, 19]
     ids, sizes = batch(lengths)
     with torch.no_grad():
@@ -89,9 +111,9 @@ def test_any_lengths_and_any_padding_give_the_logit_of_the_review_alone(lengths,
             same(net(ids[row : row + 1, : max(length, 1)], sizes[row : row + 1])[0], together[row])
 
 
-@pytest.mark.parametrize(("pooling", "layers", "dense"), SHAPES)
-def test_an_empty_review_scores_what_the_output_layer_says_of_nothing(pooling, layers, dense):
-    net = network(pooling=pooling, layers=layers, dense=dense)
+@pytest.mark.parametrize("shape", ALL, ids=str)
+def test_an_empty_review_scores_what_the_output_layer_says_of_nothing(shape):
+    net = network(**shape)
     with torch.no_grad():
         net.output.bias.fill_(0.25)
         logit = net(torch.zeros(1, 3, dtype=torch.long), torch.tensor([0]))
@@ -195,10 +217,10 @@ def test_with_max_and_mean_pooling_the_logit_is_the_sum_of_the_tokens_evidence(l
 # --- Gradients ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("pooling", "layers", "dense"), SHAPES)
+@pytest.mark.parametrize("shape", ALL, ids=str)
 @pytest.mark.parametrize("noisy", [False, True])
-def test_every_trainable_weight_gets_a_gradient(pooling, layers, dense, noisy):
-    net = network(pooling=pooling, layers=layers, dense=dense)
+def test_every_trainable_weight_gets_a_gradient(shape, noisy):
+    net = network(**shape)
     ids, lengths = batch([8, 3, 20, 1] * 4)
     noise = torch.Generator().manual_seed(1) if noisy else None
     net(ids, lengths, noise).square().sum().backward()
@@ -224,9 +246,9 @@ def test_padding_gets_no_gradient():
     assert not net.embedding.weight.grad[0].any()
 
 
-@pytest.mark.parametrize(("pooling", "layers", "dense"), SHAPES)
-def test_the_vectors_of_padding_get_no_gradient_and_change_no_score(pooling, layers, dense):
-    net = network(pooling=pooling, layers=layers, dense=dense)
+@pytest.mark.parametrize("shape", ALL, ids=str)
+def test_the_vectors_of_padding_get_no_gradient_and_change_no_score(shape):
+    net = network(**shape)
     ids, lengths = batch([8, 3, 0, 1], width=12)
     padding = (torch.arange(12) >= lengths[:, None])[..., None]
     vectors = net.embed(ids).detach().requires_grad_()

@@ -19,6 +19,8 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 def valid(setting):
     """Any value that the field allows by itself."""
     choices, low, high = (setting.metadata[key] for key in ("choices", "low", "high"))
+    if setting.name == "arch":  # the others have one layer, or no last state
+        return st.sampled_from(("bilstm", "bigru", "cnn-lstm"))
     if choices:
         return st.sampled_from(choices)
     if setting.name in ("validation", "test"):  # together below 1; 0 goes without patience
@@ -112,6 +114,18 @@ def test_patience_without_validation_is_refused_and_names_both_flags():
     assert Recipe.from_toml(nothing.to_toml(), "x") == nothing
 
 
+@pytest.mark.parametrize("arch", ["cnn", "dpcnn", "mean"])
+def test_what_has_no_end_is_not_pooled_at_its_end(arch):
+    with pytest.raises(BadInput, match=rf"--pooling last .*--arch {arch} has no end; pool by max"):
+        Recipe(arch=arch, pooling="last")
+
+
+@pytest.mark.parametrize("arch", ["cnn", "mean"])
+def test_what_cannot_be_stacked_is_not_stacked(arch):
+    with pytest.raises(BadInput, match=rf"--layers 2: --arch {arch} has one; leave it out"):
+        Recipe(arch=arch, layers=2)
+
+
 def test_a_recipe_of_values_is_checked_like_one_of_a_file():
     assert Recipe.from_values({"hidden": 7}, "x") == Recipe(hidden=7)
     for values, message in (({"hiden": 7}, "unknown key 'hiden'"), ({"hidden": "7"}, "--hidden")):
@@ -183,7 +197,7 @@ def test_no_such_recipe_lists_those_that_there_are(tmp_path):
         with pytest.raises(BadInput) as caught:
             read_recipe(name)
         assert f"--recipe {name}: no such recipe" in str(caught.value)
-        assert "accurate, classic, default, quick, small" in str(caught.value)
+        assert f"the shipped ones are {', '.join(shipped_recipes())}" in str(caught.value)
 
 
 def test_a_recipe_that_is_not_utf8_says_so(tmp_path):

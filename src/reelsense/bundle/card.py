@@ -13,18 +13,30 @@ from reelsense.text.tokenizer import Tokenizer
 
 def model_card(about: Mapping[str, Any], model: bytes, tokenizer: Tokenizer) -> str:
     """Return the card of a bundle with this bundle.json, graph and tokenizer, as Markdown."""
-    recipe = about["recipe"]
-    layers = f"{recipe['layers']} x " if recipe["layers"] > 1 else ""
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(_read("card.md.j2")).render(
         about=about,
         figures=about["figures"],
-        network=f"{layers}{recipe['hidden']} LSTM units a direction",
+        network=_network(about["recipe"]),
         protocol=protocol(about),
         imdb="IMDB" in about["trained_on"]["source"] or "aclImdb" in about["trained_on"]["source"],
         hard=hard_sentences(about, model, tokenizer),
         percent=lambda share, digits=1: "none" if share is None else f"{share:.{digits}%}",
     )
+
+
+def _network(recipe: Mapping[str, Any]) -> str:
+    """Return in words what kind of network it is, and its size."""
+    layers = f"{recipe['layers']} x " if recipe["layers"] > 1 else ""
+    hidden = recipe["hidden"]
+    return {
+        "bilstm": f"{layers}{hidden} LSTM units a direction",
+        "bigru": f"{layers}{hidden} GRU units a direction",
+        "cnn": f"{hidden} filters over three, four and five words each",
+        "dpcnn": f"a pyramid of {hidden} filters, halved {recipe['layers']} times",
+        "cnn-lstm": f"{hidden} filters over three words, {layers}{hidden} LSTM units a direction",
+        "mean": "word vectors without order",
+    }[recipe["arch"]]
 
 
 def protocol(about: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelsense.bundle import session
-from reelsense.bundle.graph import Weights, build_graph, can_quantise
+from reelsense.bundle.encoders import Weights
+from reelsense.bundle.graph import build_graph, can_quantise
 from reelsense.cores import available_cores
 from reelsense.errors import BadInput
 from reelsense.evaluation.calibrate import (

@@ -11,15 +11,22 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = 18
 IR_VERSION = 10  # what onnxruntime 1.20 reads
 MICROSOFT = "com.microsoft"
+FAR = 2**20  # beyond the last step of any text
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Names of an LSTM's outputs and how many units each direction has in them."""
+    """Names of an encoder's outputs, and how many units each side has in them.
 
-    states: str  # (T, 2, B, H), zeros on padding
-    last: str  # (2, B, H)
+    The sides are the directions "ahead" and "back", or only one, "alone", without direction.
+    """
+
+    states: str  # (T, S, B, H), zeros on padding
+    last: str  # (S, B, H); "" where there is none
     units: int
+    sides: tuple[str, ...] = ("ahead", "back")
+    is_state: str = "is_word"  # (T, B); beside it "..._of_values", (T, B, 1)
+    lengths: str = "lengths_64"  # (B,), states of each review
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,22 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from reelsense.bundle.protobuf import Span, layout, read_message
+from reelsense.bundle.onnx_messages import (
+    ATTRIBUTE,
+    DIMENSION,
+    ENTRY,
+    GRAPH,
+    MODEL,
+    NODE,
+    OPSET,
+    OUTSIDE,
+    SHAPE,
+    TENSOR,
+    TENSOR_TYPE,
+    TYPE,
+    VALUE,
+)
+from reelsense.bundle.protobuf import Span, read_message
 from reelsense.errors import BadInput
 
 INPUTS: Final = {"ids": ("B", "T"), "lengths": ("B",)}  # and their dimensions
@@ -34,7 +49,7 @@ _LSTM: Final = {"hidden_size": "int", "direction": "text"}
 _REDUCE: Final = {"keepdims": "int", "noop_with_empty_axes": "int"}
 _PLAIN: Final = """
     Mul Add Sub Div MatMul Where Less Greater Equal Range Unsqueeze Squeeze Sigmoid Relu
-    Slice Identity Max Min And Not
+    Slice Identity Max Min And Not Tanh
 """
 _ATTRIBUTES: Final[dict[tuple[str, str], Mapping[str, str]]] = {
     **{("", op): {} for op in _PLAIN.split()},
@@ -43,12 +58,15 @@ _ATTRIBUTES: Final[dict[tuple[str, str], Mapping[str, str]]] = {
     ("", "ArgMax"): {"axis": "int", "keepdims": "int", "select_last_index": "int"},
     ("", "Cast"): {"to": "int"},
     ("", "Constant"): {"value": "tensor"},
+    ("", "CumSum"): {"reverse": "int"},
     ("", "DequantizeLinear"): {"axis": "int"},
     ("", "GatherND"): {"batch_dims": "int"},
+    ("", "GRU"): _LSTM | {"linear_before_reset": "int"},
     ("", "LSTM"): _LSTM,
     ("", "Reshape"): {"allowzero": "int"},
     ("", "ScatterElements"): {"axis": "int", "reduction": "text"},
     ("", "Shape"): {"start": "int", "end": "int"},
+    ("", "Softmax"): {"axis": "int"},
     ("", "Split"): {"axis": "int", "num_outputs": "int"},
     ("", "Transpose"): {"perm": "ints"},
     ("com.microsoft", "DynamicQuantizeLSTM"): _LSTM,
@@ -86,55 +104,6 @@ def check_model(data: bytes, name: str) -> Summary:
         raise BadInput(f"{name}: {reason}; get the bundle again or export it again") from None
 
 
-# --- the messages of onnx.proto -----------------------------------------------------------------
-
-_OUTSIDE: Final = "!has weights outside the bundle (external data)"
-_MODEL: Final = layout(
-    {
-        1: "ir_version int",
-        2: "producer text",
-        3: "producer_version text",
-        4: "domain text",
-        5: "model_version int",
-        6: "doc text",
-        7: "graph span",
-        8: "opsets spans",
-        14: "metadata spans",
-        20: "!has training information",
-        25: "!has functions of its own",
-    }
-)
-_OPSET: Final = layout({1: "domain text", 2: "version int"})
-_ENTRY: Final = layout({1: "key text", 2: "value text"})
-_GRAPH: Final = layout(
-    {
-        1: "nodes spans",
-        2: "name text",
-        5: "tensors spans",
-        10: "doc text",
-        11: "inputs spans",
-        12: "outputs spans",
-        15: "!has sparse weights",
-    }
-)
-_NODE: Final = layout(
-    {1: "inputs texts", 2: "outputs texts", 3: "name text", 4: "op text", 5: "attributes spans"}
-    | {6: "doc text", 7: "domain text"}
-)
-_ATTRIBUTE: Final = layout(
-    {1: "name text", 3: "int int", 4: "text text", 5: "tensor span", 8: "ints ints", 20: "type int"}
-    | {6: "!has graphs inside of nodes", 11: "!has graphs inside of nodes"}
-)
-_TENSOR: Final = layout(
-    {1: "dims ints", 2: "type int", 8: "name text", 9: "raw span", 12: "doc text"}
-    | {13: _OUTSIDE, 14: "location int"}
-)
-_VALUE: Final = layout({1: "name text", 2: "type span", 3: "doc text"})
-_TYPE: Final = layout({1: "tensor span"})
-_TENSOR_TYPE: Final = layout({1: "type int", 2: "shape span"})
-_SHAPE: Final = layout({1: "dims spans"})
-_DIMENSION: Final = layout({1: "size int", 2: "name text"})
-
 # --- what the graph is made of ------------------------------------------------------------------
 
 
@@ -155,10 +124,10 @@ class _Node(NamedTuple):
 
 def _tensor(data: bytes, span: Span) -> tuple[str, _Tensor]:
     """Read a constant and check its bytes; return its name too."""
-    message = read_message(data, span, _TENSOR)
+    message = read_message(data, span, TENSOR)
     name, kind = message["name"], message["type"]
     if message.get("location"):
-        raise BadInput(_OUTSIDE[1:])
+        raise BadInput(OUTSIDE[1:])
     if kind not in _TYPES:
         raise BadInput(f"weights {name!r} are of a type that no graph of ours has ({kind})")
     dims, (start, end) = tuple(message["dims"]), message["raw"]
@@ -183,14 +152,14 @@ _KINDS: Final = {"int": 2, "text": 3, "tensor": 4, "ints": 7}  # AttributeProto.
 
 def _node(data: bytes, span: Span) -> _Node:
     """Read a node; check that operator and attributes are among those that are allowed."""
-    message = read_message(data, span, _NODE)
+    message = read_message(data, span, NODE)
     domain, op = message.get("domain", ""), message["op"]
     allowed = _ATTRIBUTES.get((domain, op))
     if allowed is None:
         raise BadInput(f"uses the operator {op!r} of {domain!r}, which none of ours does")
     attributes: dict[str, Any] = {}
     for place in message["attributes"]:
-        attribute = read_message(data, place, _ATTRIBUTE)
+        attribute = read_message(data, place, ATTRIBUTE)
         name = attribute["name"]
         kind = allowed.get(name)
         filled = [kind for kind in _KINDS if attribute.get(kind, []) != []]
@@ -210,16 +179,14 @@ def _check_ports(
     """Check the inputs or the outputs of the graph; return their names."""
     names: set[str] = set()
     for span in spans:
-        value = read_message(data, span, _VALUE)
+        value = read_message(data, span, VALUE)
         name = value["name"]
         if name not in known or name in names:
             raise BadInput(f"has the {what} {name!r}; ours are {', '.join(known)}")
         names.add(name)
-        tensor = read_message(
-            data, read_message(data, value["type"], _TYPE)["tensor"], _TENSOR_TYPE
-        )
-        dims = read_message(data, tensor["shape"], _SHAPE)["dims"]
-        found = [read_message(data, place, _DIMENSION) for place in dims]
+        tensor = read_message(data, read_message(data, value["type"], TYPE)["tensor"], TENSOR_TYPE)
+        dims = read_message(data, tensor["shape"], SHAPE)["dims"]
+        found = [read_message(data, place, DIMENSION) for place in dims]
         if tensor["type"] != kind or found != [{"name": letter} for letter in known[name]]:
             shape = ", ".join(known[name])
             word = "int32" if kind == _INT32 else "float32"
@@ -233,19 +200,19 @@ def _check_ports(
 
 
 def _check_model(data: bytes) -> Summary:
-    model = read_message(data, (0, len(data)), _MODEL)
+    model = read_message(data, (0, len(data)), MODEL)
     if model["ir_version"] not in IR_VERSIONS:
         raise BadInput(f"is of ONNX version {model['ir_version']}, not one of {IR_VERSIONS}")
     for span in model["metadata"]:
-        read_message(data, span, _ENTRY)
-    opsets = [read_message(data, span, _OPSET) for span in model["opsets"]]
+        read_message(data, span, ENTRY)
+    opsets = [read_message(data, span, OPSET) for span in model["opsets"]]
     versions = {opset.get("domain", ""): opset["version"] for opset in opsets}
     for domain, version in versions.items():
         if OPSETS.get(domain) != version:
             raise BadInput(f"needs version {version} of the operators {domain!r}")
     if len(versions) < len(opsets) or "" not in versions:
         raise BadInput("does not say once which operators it needs")
-    graph = read_message(data, model["graph"], _GRAPH)
+    graph = read_message(data, model["graph"], GRAPH)
     if len(graph["nodes"]) > MOST_NODES:
         raise BadInput(f"has {len(graph['nodes'])} nodes, more than {MOST_NODES}")
     _check_ports(data, graph["inputs"], INPUTS, _INT32, "input")
@@ -256,8 +223,8 @@ def _check_model(data: bytes) -> Summary:
         raise BadInput("has two weights of one name")
     _check_names(nodes, tensors, outputs)
     for node in nodes:
-        if node.op in ("LSTM", "DynamicQuantizeLSTM"):
-            _check_lstm(node, tensors)
+        if node.op in ("LSTM", "GRU", "DynamicQuantizeLSTM"):
+            _check_recurrent(node, tensors)
     _check_ranges(nodes, tensors)
     return Summary(_words(nodes, tensors), "evidence" in outputs)
 
@@ -282,8 +249,8 @@ def _check_names(nodes: list[_Node], tensors: Collection[str], outputs: Collecti
         raise BadInput(f"no node makes the output {min(missing)}")
 
 
-def _check_lstm(node: _Node, tensors: Mapping[str, _Tensor]) -> None:
-    """Check that the weights of an LSTM are constants whose shapes fit each other."""
+def _check_recurrent(node: _Node, tensors: Mapping[str, _Tensor]) -> None:
+    """Check that the weights of an LSTM or GRU are constants whose shapes fit each other."""
     units = node.attributes.get("hidden_size", 0)
     sides = 2 if node.attributes.get("direction") == "bidirectional" else 1
     quantised = node.op == "DynamicQuantizeLSTM"
@@ -291,7 +258,8 @@ def _check_lstm(node: _Node, tensors: Mapping[str, _Tensor]) -> None:
     weights = [tensors[name] for name in names if name in tensors]
     if node.inputs[4:5] != ["lengths"] or len(weights) != len(names):
         raise BadInput(f"{node.op} has other inputs than ours")
-    gates, shapes = 4 * units, [tensor.dims for tensor in weights]
+    gates = (3 if node.op == "GRU" else 4) * units
+    shapes = [tensor.dims for tensor in weights]
     width = shapes[0][1 if quantised else -1] if weights and len(shapes[0]) == 3 else 0
     expected: list[tuple[int, ...]]
     if quantised:

@@ -134,8 +134,8 @@ class Predictor:
             raise BadInput(f"explain takes one text, not {_named(text)}")
         if not self.about["evidence"]:
             raise BadInput(
-                f"{self.bundle.path}: its network has no exact evidence (it needs pooling by max "
-                "or mean and --dense 0)"
+                f"{self.bundle.path}: its network has no exact evidence (it needs pooling by max, "
+                "mean or attention, --dense 0, and another --arch than dpcnn)"
             )
         ids, offsets = self.bundle.tokenizer.encode_with_offsets(text)
         places = self._shortened(np.arange(len(ids), dtype=np.int32))

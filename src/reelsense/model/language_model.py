@@ -1,14 +1,14 @@
 """Two language models over one table of word vectors: one reads forwards, the other backwards.
 
 Knows no loss, data, device or file. Its LSTMs and its table have the names and the shapes of those
-of `networks.BiLSTM`, so its weights drop straight into that. B rows of text, T tokens, D vector
+of `recurrent.BiLSTM`, so its weights drop straight into that. B rows of text, T tokens, D vector
 dimensions, H units.
 """
 
 import torch
 from torch import Tensor, nn
 
-from reelsense.model.networks import dropped
+from reelsense.model.pooled import dropped
 
 State = tuple[Tensor, Tensor]  # hidden and cell state, (1, B, H) each
 

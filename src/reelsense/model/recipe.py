@@ -50,13 +50,21 @@ class Recipe(Settings):
     whole_epochs: int = setting(1, "last epochs without --crop-tokens")
 
     # The network
-    arch: str = setting("bilstm", "kind of network", choices=("bilstm",))
-    hidden: int = setting(128, "units of the LSTM in each direction", low=1)
-    layers: int = setting(1, "LSTM layers, one above the other", low=1, high=8)
+    arch: str = setting(
+        "bilstm",
+        "kind of network",
+        choices=("bilstm", "bigru", "cnn", "dpcnn", "cnn-lstm", "mean"),
+    )
+    hidden: int = setting(
+        128, "units of the LSTM or GRU in each direction, filters of each width of a CNN", low=1
+    )
+    layers: int = setting(
+        1, "LSTM or GRU layers, one above the other; halvings of the dpcnn", low=1, high=8
+    )
     pooling: str = setting(
         "max+mean",
         "from the states of all tokens to one vector",
-        choices=("last", "mean", "max", "max+mean"),
+        choices=("last", "mean", "max", "max+mean", "attention"),
     )
     dense: int = setting(0, "units of a ReLU layer before the output (0: none, exact evidence)")
     embedding_dropout: float = setting(0.3, "drop whole vector dimensions of a review", high=0.95)
@@ -68,7 +76,9 @@ class Recipe(Settings):
     batch_reviews: int = setting(64, "most reviews in a batch", low=1)
     batch_tokens: int = setting(16384, "most tokens in a batch, padding counted", low=1)
     learning_rate: float = setting(3e-3, "peak learning rate of Adam", low=1e-8, high=10)
-    encoder_rate: float = setting(1.0, "rate of the LSTM, as a share of the learning rate", high=1)
+    encoder_rate: float = setting(
+        1.0, "rate of the network below the pooling, as a share of the learning rate", high=1
+    )
     embedding_rate: float = setting(1.0, "rate of the word vectors, likewise", high=1)
     schedule: str = setting(
         "one-cycle", "learning rate over the run", choices=("constant", "one-cycle")
@@ -122,6 +132,16 @@ class Recipe(Settings):
             raise BadInput(
                 f"--crop-tokens {self.crop_tokens} is longer than --max-tokens {self.max_tokens}; "
                 "crop fewer tokens or leave one of them out"
+            )
+        if self.pooling == "last" and self.arch in ("cnn", "dpcnn", "mean"):
+            raise BadInput(
+                f"--pooling last is what an LSTM or GRU ends with, and --arch {self.arch} has no "
+                "end; pool by max, mean, max+mean or attention"
+            )
+        if self.layers > 1 and self.arch in ("cnn", "mean"):
+            raise BadInput(
+                f"--layers {self.layers}: --arch {self.arch} has one; leave it out, or stack "
+                "bilstm, bigru, cnn-lstm or dpcnn"
             )
         if self.validation + self.test >= 1:
             raise BadInput(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from reelsense.errors import BadInput
 from reelsense.evaluation.metrics import sigmoid
-from reelsense.model.networks import BiLSTM
+from reelsense.model.pooled import Network
 from reelsense.model.recipe import Recipe
 from reelsense.model.settings import flag
 from reelsense.text.fingerprints import seen
@@ -59,7 +59,7 @@ class Teacher:
 
     recipe: Recipe
     tokenizer: Tokenizer
-    network: BiLSTM
+    network: Network
     sha256: str  # of its weights
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.nn.utils import clip_grad_norm_
 
 from reelsense.errors import Failure
-from reelsense.model.networks import BiLSTM
+from reelsense.model.pooled import Network
 from reelsense.model.recipe import Recipe
 from reelsense.training.batches import Batch, Examples, Pool, crop, pad, plan
 from reelsense.training.checkpoint import (
@@ -42,6 +42,7 @@ from reelsense.training.regularise import Gradients, gradients, sum_of
 # A short memory of squared gradients (0.999 is usual): with it, the vector of a rare word moves a
 # third as far each time the word is seen.
 BETAS = (0.9, 0.99)
+HEAD = ("attention", "context", "dense", "output")  # the weights after the encoder
 SAMPLE = 2500  # training reviews on which the training curve is measured, always the same ones
 
 
@@ -86,7 +87,7 @@ class _State:
 
 def train(
     recipe: Recipe,
-    network: BiLSTM,
+    network: Network,
     training: Examples,
     validation: Examples,
     run: Path,
@@ -203,7 +204,7 @@ def _sample(training: Examples, seed: int) -> Examples:
 
 
 def _set_gradients(
-    network: BiLSTM,
+    network: Network,
     weights: Tensors,
     shards: list[Batch],
     recipe: Recipe,
@@ -234,7 +235,7 @@ def _share(recipe: Recipe, name: str) -> float:
     """Return the learning rate of a weight as a share of the recipe's (Howard & Ruder 2018)."""
     if name.startswith("embedding"):
         return recipe.embedding_rate
-    return recipe.encoder_rate if "lstm" in name else 1.0
+    return 1.0 if name.startswith(HEAD) else recipe.encoder_rate
 
 
 def _share_rows(table: torch.Tensor, alike: Sequence[NDArray[np.int64]]) -> None:

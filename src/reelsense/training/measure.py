@@ -27,7 +27,7 @@ from reelsense.atomic import write_atomically
 from reelsense.errors import BadInput
 from reelsense.evaluation import plots
 from reelsense.evaluation.metrics import evaluate, mcnemar, sigmoid
-from reelsense.model.networks import BiLSTM
+from reelsense.model.pooled import Network
 from reelsense.model.recipe import Recipe
 from reelsense.text.fingerprints import hash_texts, seen
 from reelsense.text.reviews import Reviews
@@ -52,7 +52,7 @@ from reelsense.training.start import learned_before, network_of
 
 
 def logits(
-    network: BiLSTM,
+    network: Network,
     examples: Examples,
     machine: Machine,
     workers: ThreadPoolExecutor,
@@ -84,7 +84,7 @@ def loss_and_accuracy(scores: NDArray[np.float64], labels: Labels) -> dict[str, 
 
 
 def add_test_curve(
-    run: Path, network: BiLSTM, test: Examples, machine: Machine, workers: ThreadPoolExecutor
+    run: Path, network: Network, test: Examples, machine: Machine, workers: ThreadPoolExecutor
 ) -> None:
     """Measure the test part with the weights of every epoch, after the training has ended.
 
@@ -102,7 +102,7 @@ def measure_run(
     run: Path,
     recipe: Recipe,
     prepared: Prepared,
-    network: BiLSTM,
+    network: Network,
     machine: Machine,
     wanted: Sequence[str] = ("validation", "test"),
 ) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def evaluate_run(
     return result
 
 
-def load_network(run: Path, recipe: Recipe) -> BiLSTM:
+def load_network(run: Path, recipe: Recipe) -> Network:
     """Return the network of a finished run with its weights."""
     misfit = f"{run}: its weights do not fit its recipe.toml; train again"
     return network_of(recipe, load_weights(run), misfit)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from reelsense.model.networks import BiLSTM
+from reelsense.model.pooled import Network
 from reelsense.model.recipe import Recipe
 from reelsense.training.batches import Batch
 
@@ -45,7 +45,7 @@ class Gradients:
 
 
 def gradients(
-    network: BiLSTM,
+    network: Network,
     weights: Mapping[str, Tensor],
     batch: Batch,
     reviews: int,

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from reelsense.errors import BadInput
-from reelsense.model.networks import BiLSTM, build
+from reelsense.model.networks import build, untrained
+from reelsense.model.pooled import Network
 from reelsense.model.pretraining import Pretraining
 from reelsense.model.recipe import Recipe
 from reelsense.model.settings import Settings, flag
@@ -76,7 +77,7 @@ class Start:
         matrix = self.weights["embedding.weight"].numpy()
         return WordVectors(matrix, np.arange(len(matrix)) > 1, f"those of {self.name}")
 
-    def network(self, recipe: Recipe) -> BiLSTM:
+    def network(self, recipe: Recipe) -> Network:
         """Return the network with the weights, and with the recipe's noise in training.
 
         After a language model the output begins at random.
@@ -253,14 +254,14 @@ def _read_hashes(file: Path, again: str) -> Hashes:
         raise BadInput(f"{file}: cannot be read ({error.strerror}); {again}") from None
 
 
-def network_of(recipe: Recipe, weights: Tensors, misfit: str) -> BiLSTM:
+def network_of(recipe: Recipe, weights: Tensors, misfit: str) -> Network:
     """Return the recipe's network with these weights.
 
     Raises:
         BadInput: they are not the weights of such a network; says `misfit`.
     """
     try:
-        network = BiLSTM(recipe, *weights["embedding.weight"].shape)
+        network = untrained(recipe, *weights["embedding.weight"].shape)
         network.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError):
         raise BadInput(misfit) from None

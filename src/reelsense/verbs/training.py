@@ -27,7 +27,7 @@ from reelsense.verbs.options import (
 )
 
 if TYPE_CHECKING:
-    from reelsense.model.networks import BiLSTM
+    from reelsense.model.pooled import Network
     from reelsense.text.reviews import Reviews
     from reelsense.training.batches import Pool
     from reelsense.training.distil import Lessons, Teacher
@@ -146,7 +146,7 @@ def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -
         raise Interrupted(f"interrupted; {how_to_go_on()}") from None
 
 
-def _network(plan: Recipe, prepared: "Prepared") -> "BiLSTM":
+def _network(plan: Recipe, prepared: "Prepared") -> "Network":
     """Return the network with its first weights."""
     from reelsense.model.networks import build
 
@@ -204,7 +204,7 @@ class _Job:
     run: Path
     plan: Recipe
     prepared: "Prepared"
-    network: "BiLSTM"
+    network: "Network"
     machine: "Machine"
     pools: "list[Pool]"
     lessons: "Lessons | None"  # of a student, in place of the pools

@@ -136,11 +136,11 @@ def print_figures(measured: dict[str, Any], key: str, part: str) -> None:
     of = "all reviews" if part == "all" else f"the {part} part"
     click.echo(f"Measured on {of}: {network['n']:,} reviews\n")
     click.echo("          accuracy  95% interval      ROC AUC  log loss  Brier  calib. error")
-    click.echo(_figures_line("BiLSTM", network))
+    click.echo(_figures_line("Network", network))
     if "baseline" in measured:
         click.echo(_figures_line("Linear", measured["baseline"][key]))
         click.echo(_difference_line(measured["mcnemar"]))
-    click.echo("\nBiLSTM    precision  recall      F1  reviews")
+    click.echo("\nNetwork   precision  recall      F1  reviews")
     for name, row in network["by_class"].items():
         precision, recall, f1 = (
             "-" if row[key] is None else f"{row[key]:.1%}" for key in ("precision", "recall", "f1")
