@@ -25,7 +25,7 @@ FILES = {
     "recipe.toml": "every setting of this run",
     "history.jsonl": "a line an epoch: loss and accuracy of each part, seconds",
     "metrics.json": "every figure on this page",
-    "predictions.csv": "part, label, logit and probability of each review that was held out",
+    "predictions.csv": "what each review that was held out is and got, from the baseline too",
     "environment.json": "versions, machine, command, hashes",
     "checkpoint": "the weights (safetensors)",
     "accuracy.png": "accuracy by epoch",
