@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "download": FOUNDATION,
     "bundle": TRAINING | {"bundle"},
     "inference": FOUNDATION | GROUND | {"bundle", "inference"},
-    "verbs": TRAINING | {"download", "bundle", "inference", "verbs"},
+    "experiments": TRAINING | {"bundle", "experiments"},
+    "verbs": TRAINING | {"download", "bundle", "inference", "experiments", "verbs"},
     "cli": FOUNDATION | {"verbs"},
     "__main__": {"cli"},
 }

@@ -315,5 +315,5 @@ def test_a_share_that_leaves_a_class_empty_is_refused() -> None:
     reviews = replace(make(), labels=labels)
     whole = split(reviews, validation=0, test=0)
     assert len(with_fewer_labels(whole, reviews, 0.05, 0).train) == 19 + 1
-    with pytest.raises(BadInput, match=r"--label-share 0\.02: leaves none of the 20 positive"):
+    with pytest.raises(BadInput, match=r"label share of 0\.02 leaves none of the 20 positive"):
         with_fewer_labels(whole, reviews, 0.02, 0)

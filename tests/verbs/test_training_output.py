@@ -57,6 +57,6 @@ def test_few_labels_are_said_before_a_run_and_in_its_report(reelsense, here, tin
     page = " ".join((here / "run/report.html").read_text().split())
     assert "80 reviews to learn from (of 160 whose labels are known, drawn by" in page
     outcome = reelsense(*tiny, "--label-share", "0.001", "--run", "other")
-    refused(outcome, 2, "--label-share 0.001: leaves none of the 80 negative training reviews of")
+    refused(outcome, 2, "a label share of 0.001 leaves none of the 80 negative training reviews of")
     assert not (here / "other").exists()
     refused(reelsense("train", "--label-share", "0"), 2, "--label-share must be from 1e-06 to 1")

@@ -115,7 +115,7 @@ def with_fewer_labels(split: Split, reviews: Reviews, share: float, seed: int) -
         size = round(share * len(of_class))
         if len(of_class) and not size:
             raise BadInput(
-                f"--label-share {share:g}: leaves none of the {len(of_class):,} {word} training "
+                f"a label share of {share:g} leaves none of the {len(of_class):,} {word} training "
                 f"reviews of {reviews.source}; ask for more"
             )
         kept.append(of_class[:size])
