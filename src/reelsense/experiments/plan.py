@@ -82,6 +82,10 @@ class Plan:
         """Where a run is."""
         return self.folder / cell.name
 
+    def recipe_file(self, name: str) -> Path:
+        """Where a recipe is kept, as it was given."""
+        return self.folder / "recipes" / f"{name}.toml"
+
     def recipe_of(self, cell: Cell) -> Recipe:
         """Return the recipe of a run."""
         recipe = self.recipes[cell.recipe].changed(seed=cell.seed, label_share=cell.share)
@@ -201,14 +205,16 @@ def open_folder(plan: Plan) -> None:
                 f"--resume: {plan.folder} was made with {what} {before.get(key)}, this has "
                 f"{value}; their figures do not mix: name another with --folder"
             )
+    new = {}
     for name, recipe in plan.recipes.items():
-        path = plan.folder / "recipes" / f"{name}.toml"
-        if path.exists():
+        if (path := plan.recipe_file(name)).exists():
             _check_recipe(path, recipe)
+        else:
+            new[path] = recipe.to_toml()
     for cell in plan.cells():
         _check_run(plan, cell)
-    for name, recipe in plan.recipes.items():
-        write_atomically(plan.folder / "recipes" / f"{name}.toml", recipe.to_toml())
+    for path, text in new.items():
+        write_atomically(path, text)
     content = {key: value for key, (value, _) in shared.items()}
     write_atomically(saved, json.dumps(content, indent=2) + "\n")
 
@@ -268,7 +274,7 @@ def locked(folder: Path) -> Iterator[int]:
     Raises:
         BadInput: somebody else has it.
     """
-    with (folder / SHARED).open("rb") as file:
+    with (folder / ".lock").open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -127,13 +127,11 @@ def _log(plan: Plan, cell: Cell, kind: str) -> Path:
 
 def command_of(plan: Plan, cell: Cell, flags: Sequence[str]) -> list[str]:
     """Return the arguments of `reelsense` that make a run."""
-    recipe, run = plan.recipe_of(cell), plan.run(cell)
-    given = plan.recipes[cell.recipe]
-    arguments = ["train", "--recipe", str(plan.folder / "recipes" / f"{cell.recipe}.toml")]
-    for name in ("seed", "label_share", "epochs"):
-        if getattr(recipe, name) != getattr(given, name) or name == "seed":
-            arguments += [f"--{name.replace('_', '-')}", f"{getattr(recipe, name)}"]
-    return [*arguments, *flags, "--run", str(run)]
+    return [
+        "train", "--recipe", str(plan.recipe_file(cell.recipe)), "--seed", str(cell.seed),
+        "--label-share", f"{cell.share!r}", "--epochs", str(plan.epochs_of(cell)), *flags,
+        "--run", str(plan.run(cell)),
+    ]  # fmt: skip
 
 
 def _start(plan: Plan, cell: Cell, flags: Sequence[str], lock: int) -> _Process:
