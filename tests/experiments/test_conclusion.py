@@ -44,9 +44,10 @@ def test_what_is_sure_is_said_with_its_interval(words):
         summary("up", 0.92, against(0.02, 0.01, 0.001)),
         summary("down", 0.87, against(-0.03, 0.01, 0.001)),
     )
-    assert "With all labels, first has 90.00%." in said
-    assert "Better than it: up (+2.00 points, +1.00 to +3.00)." in said
-    assert "Worse than it: down (−3.00 points, −4.00 to −2.00)." in said
+    assert (
+        "With all labels, first has 90.00%. Better: up (+2.00 ± 1.00 points). "
+        "Worse: down (−3.00 ± 1.00 points)."
+    ) in said
     assert "Cannot be told" not in said
 
 
@@ -61,10 +62,11 @@ def test_what_is_not_sure_is_said_with_why(words):
     assert "Better" not in said
     assert "Worse" not in said
     assert (
-        "Cannot be told from it: many (+1.00 points, +0.10 to +1.90; alone it would count, among "
-        "so many tests it does not); reviews (+0.50 points, −0.50 to +1.50; on other reviews it "
-        "may be none); luck (+0.10 points, −1.90 to +2.10; the interval over 3 seeds is wider than "
-        f"the difference); the {LINEAR} (+0.00"
+        "With all labels, first has 90.00%. Not sure, though each alone would count, for there are "
+        "so many tests: many (+1.00 ± 0.90 points). Cannot be told from it, the interval over 3 "
+        "seeds being wider than the difference: luck (+0.10 ± 2.00 points), the linear baseline "
+        "(+0.00 ± 1.00 points). Cannot be told from it, for on other reviews it may be as good: "
+        "reviews (+0.50 ± 1.00 points)."
     ) in said
     assert "corrected for 4 tests (Holm)" in said
 
@@ -75,7 +77,7 @@ def test_every_share_speaks_for_itself(words):
         few, summary("up", 0.8, against(0.1, 0.01, 0.0001), share=0.01), FIRST,
         summary("up", 0.9, against(0.0, 0.01, 0.9)), shares=[0.1, 1],
     )  # fmt: skip
-    assert "With all labels, first has 90.00%. Cannot be told from it: up" in said
+    assert "With all labels, first has 90.00%. Cannot be told from it, the interval" in said
     said = words(replace(few, share=0.1), shares=[0.1])
     assert "With 10% of the labels, first has 70.00%." in said
 
@@ -119,6 +121,6 @@ def test_pairs_that_were_not_tested_are_no_finding(words):
 
 def test_failures_are_said(words):
     said = words(FIRST, failed={Cell("first", 1.0, 2): "why", Cell(LINEAR, 1.0, 2): "why"})
-    assert "1 run of 3 failed; what is said of first rests on the others." in said
+    assert "1 run of 3 failed; what is said of first rests on the others, if there are any." in said
     said = words(failed={Cell("first", 1.0, seed): "why" for seed in range(3)})
     assert said.startswith("With all labels, no run of first has finished, so nothing was compared")

@@ -85,7 +85,7 @@ def test_the_page_has_the_figures_the_failures_and_how_it_was_done(compared):
     results = read_results(compared)
     for row in summarise(results):
         assert f"{100 * row.accuracy:.2f}%" in page.text
-        assert f"{100 * row.interval[0]:.2f}% to {100 * row.interval[1]:.2f}%" in page.text
+        assert f"{100 * row.interval[0]:.1f}% to {100 * row.interval[1]:.1f}%" in page.text
         if row.against:
             assert f"{100 * row.against.estimate.mean:+.2f}".replace("-", "−") in page.text
     for expected in (
@@ -103,7 +103,7 @@ def test_without_shares_and_failures_nothing_is_said_of_them(plan_of, fill):
     assert "Runs that failed" not in page.text
     assert "With fewer labels" not in page.text
     assert "of the labels" not in page.text.partition("How it was compared")[0]
-    assert "1 recipe, 1 seed each, on the same" in page.text
+    assert "1 recipe compared 1 seed each, on the same" in page.text
 
 
 def test_where_every_run_failed_the_page_says_why(plan_of, fill):

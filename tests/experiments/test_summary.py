@@ -144,8 +144,9 @@ def test_every_recipe_and_the_baseline_are_tested_against_the_first(compared):
         by_hand.append(difference(own, first, films))
         assert row.against.estimate == by_hand[-1]
         assert row.against.seeds == 2
-    corrected = holm([estimate.p_value for estimate in by_hand])
-    assert [row.against.p_holm for row in tested] == corrected
+    # A share is a question of its own.
+    corrected = [holm([one.p_value for one in half]) for half in (by_hand[:3], by_hand[3:])]
+    assert [row.against.p_holm for row in tested] == [*corrected[0], *corrected[1]]
 
 
 def test_what_is_far_worse_is_sure_and_what_is_as_good_is_not(plan_of, fill):

@@ -116,7 +116,9 @@ def draw_costs(rows: Sequence[Json], path: Path) -> Path:
         for row in known:
             colour, marker, _ = _style(names.index(row["recipe"]), row)
             axes.plot([row[key]] * 2, [row["low"], row["high"]], color=colour, linewidth=1.2)
-            axes.plot(row[key], row["accuracy"], color=colour, marker=marker, markersize=8)
+            axes.plot(
+                row[key], row["accuracy"], color=colour, marker=marker, markersize=8, zorder=6
+            )
         axes.set_xscale("log")
         axes.margins(x=0.25, y=0.08)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -143,6 +145,7 @@ def _name_points(axes: Axes, points: Sequence[tuple[float, float, Json, list[str
             color=_style(names.index(row["recipe"]), row)[0],
             fontsize=10,
             va="center",
+            zorder=4,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
             arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.6},
         )

@@ -1,6 +1,7 @@
 """What a comparison says, in words made from its figures: what is sure, and what is not."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from reelsense.evaluation.page import duration, percent
 from reelsense.experiments.plan import Plan
@@ -20,7 +21,7 @@ def conclude(results: Results, summaries: Sequence[Summary]) -> list[str]:
 
 def _measured(plan: Plan, summaries: Sequence[Summary]) -> str:
     n = len(getattr(plan.split, plan.part))
-    tests = sum(row.against is not None for row in summaries)
+    tests = sum(row.against is not None for row in summaries if row.share == summaries[-1].share)
     seeds = "one seed" if plan.seeds == 1 else f"{plan.seeds} seeds"
     return (
         f"Measured on {n:,} {plan.part} reviews with {seeds} of each recipe; a difference counts "
@@ -35,31 +36,50 @@ def _with_labels(plan: Plan, share: float, rows: Sequence[Summary]) -> list[str]
     if first is None:
         return [f"{_capital(name)}, no run of {plan.first} has finished, so nothing was compared."]
     said = [f"{_capital(name)}, {plan.first} has {percent(first.accuracy, 2)}."]
-    others = [(row, row.against) for row in rows if row.against is not None]
-    for words, chosen in (
-        ("Better than it:", [x for x in others if x[1].is_sure and x[1].estimate.mean > 0]),
-        ("Worse than it:", [x for x in others if x[1].is_sure and x[1].estimate.mean < 0]),
-        ("Cannot be told from it:", [x for x in others if not x[1].is_sure]),
-    ):
-        if chosen:
-            chosen.sort(key=lambda pair: -pair[1].estimate.mean)
-            listed = "; ".join(f"{_the(row)} ({_by(against)})" for row, against in chosen)
-            said.append(f"{words} {listed}.")
+    found: dict[str, list[Summary]] = {}
+    for row in rows:
+        if row.against is not None:
+            found.setdefault(_verdict(row.against), []).append(row)
+    for verdict in VERDICTS:
+        if alike := found.get(verdict):
+            listed = ", ".join(f"{_the(row)} ({_by(row.against)})" for row in _by_gain(alike))
+            said.append(f"{verdict.format(seeds=_number(plan.seeds, 'seed'))}: {listed}.")
     return said
 
 
-def _by(against: Against) -> str:
-    """Return a difference with its interval, and why it is not sure where it is not."""
+VERDICTS: Final = (
+    BETTER := "Better",
+    WORSE := "Worse",
+    AMONG_MANY := "Not sure, though each alone would count, for there are so many tests",
+    LUCK := "Cannot be told from it, the interval over {seeds} being wider than the difference",
+    REVIEWS := "Cannot be told from it, for on other reviews it may be as good",
+)
+
+
+def _verdict(against: Against) -> str:
+    """Return what is sure of a recipe, or why nothing is."""
     of = against.estimate
-    said = f"{_points(of.mean)} points, {_points(of.low)} to {_points(of.high)}"
-    if against.is_sure or against.over_seeds is None:
-        return said
-    low, high = against.over_seeds
+    if against.is_sure:
+        return BETTER if of.mean > 0 else WORSE
     if of.p_value < SURE:
-        return f"{said}; alone it would count, among so many tests it does not"
-    if (high - low) / 2 > abs(of.mean):
-        return f"{said}; the interval over {against.seeds} seeds is wider than the difference"
-    return f"{said}; on other reviews it may be none"
+        return AMONG_MANY
+    if against.over_seeds is not None:
+        low, high = against.over_seeds
+        if (high - low) / 2 > abs(of.mean):
+            return LUCK
+    return REVIEWS
+
+
+def _by(against: Against | None) -> str:
+    """Return a difference and half of its interval, which is about as wide on both sides."""
+    if against is None:
+        return ""
+    of = against.estimate
+    return f"{_points(of.mean)} ± {50 * (of.high - of.low):.2f} points"
+
+
+def _by_gain(rows: Sequence[Summary]) -> list[Summary]:
+    return sorted(rows, key=lambda row: -row.against.estimate.mean if row.against else 0.0)
 
 
 def _cheapest(plan: Plan, summaries: Sequence[Summary]) -> list[str]:
@@ -105,9 +125,10 @@ def _not_concluded(results: Results, summaries: Sequence[Summary]) -> list[str]:
             "here is a last check."
         )
     if failed := [cell for cell in results.failed if cell.recipe != LINEAR]:
+        names = ", ".join(dict.fromkeys(cell.recipe for cell in failed))
         said.append(
-            f"{_number(len(failed), 'run')} of {len(plan.cells())} failed; what is said of "
-            f"{', '.join(dict.fromkeys(cell.recipe for cell in failed))} rests on the others."
+            f"{_number(len(failed), 'run')} of {len(plan.cells())} failed; what is said of {names} "
+            "rests on the others, if there are any."
         )
     if summaries:
         said.append("All of it is one cut of one set of reviews; another was not tried.")

@@ -19,7 +19,7 @@ class Against:
     """A recipe against the first, on the seeds that have finished of both.
 
     estimate: accuracy less that of the first, its interval for other seeds and other reviews, and
-        its p-value; `p_holm` is that corrected for all tests of the comparison.
+        its p-value; `p_holm` is that corrected for all tests with the same share of the labels.
     over_seeds: its interval for other seeds alone; None for one seed.
     """
 
@@ -66,12 +66,13 @@ def summarise(results: Results) -> list[Summary]:
     """Return a summary of each recipe and share that has a finished run, by share and recipe.
 
     The baseline stands last among those of a share. Every recipe is tested against the first one
-    with the same share, and all of these tests are corrected together (Holm).
+    with the same share. Each share is a question of its own: its tests are corrected together.
     """
     plan = results.plan
     films = plan.reviews.films[getattr(plan.split, plan.part)]
-    rows: list[Summary] = []
+    found: list[Summary] = []
     for share in plan.shares:
+        rows = []
         first = _of(results, plan.first, share)
         for recipe in (*plan.recipes, LINEAR):
             if own := _of(results, recipe, share):
@@ -79,11 +80,12 @@ def summarise(results: Results) -> list[Summary]:
                 if recipe != plan.first:
                     row = replace(row, against=_against(own, first, films))
                 rows.append(row)
-    return _corrected(rows)
+        found += _corrected(rows)
+    return found
 
 
 def _corrected(rows: list[Summary]) -> list[Summary]:
-    """Return the summaries with p-values that are corrected for all of their tests together."""
+    """Return the summaries with p-values that are corrected for all of their tests (Holm)."""
     p_values = iter(holm([row.against.estimate.p_value for row in rows if row.against]))
     return [
         replace(row, against=replace(row.against, p_holm=next(p_values))) if row.against else row
