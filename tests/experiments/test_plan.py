@@ -70,6 +70,11 @@ def test_recipes_that_cannot_be_compared_are_named(plan_of, recipes, message):
         plan_of(recipes=recipes)
 
 
+def test_reviews_without_a_label_that_nobody_reads_are_refused(plan_of):
+    with pytest.raises(BadInput, match="--unlabelled: none of the recipes reads a review without"):
+        plan_of("a", unlabelled=["x.csv"])
+
+
 def test_two_files_with_one_name_are_told_apart(plan_of, made_up_reviews, tmp_path):
     named = [("x/a.toml", recipe("a")), ("y/b.toml", recipe("a"))]
     with pytest.raises(BadInput, match=r"recipes x/a.toml and y/b.toml: are both called 'a'; give"):
@@ -128,6 +133,10 @@ def test_more_recipes_seeds_and_shares_are_welcome(plan_of):
     ("changes", "message"),
     [
         ({"trial": True}, "was made with figures of the part test, this has validation"),
+        (
+            {"recipes": [recipe("b", unlabelled_share=1.0)], "unlabelled": ["x.csv"]},
+            r"was made with --unlabelled \[\], this has \['x.csv'\]",
+        ),
         ({"least_steps": 9}, "was made with --steps 0, this has 9; their figures do not mix"),
         ({"recipes": [recipe("b", split_seed=1)]}, "was made with --split-seed 0, this has 1"),
         ({"recipes": [recipe("b", test=0.3)]}, "was made with --test 0.2, this has 0.3"),

@@ -12,6 +12,7 @@ from reelsense.errors import BadInput
 from reelsense.experiments import runs
 from reelsense.experiments.plan import locked, open_folder
 from reelsense.experiments.runs import Ended, Working, command_of, train_all, why_it_failed
+from reelsense.model.recipe import Recipe
 
 TRAINING = """#!{python} -SE
 import json, os, signal, sys, time
@@ -79,6 +80,16 @@ def test_every_run_is_trained_once_with_its_own_recipe(plan_of):
         recipe = arguments[arguments.index("--recipe") + 1]
         assert recipe == str(plan.folder / "recipes" / f"{cell.recipe}.toml")
         assert why_it_failed(plan, cell) is None
+
+
+def test_reviews_without_a_label_are_for_those_who_read_some(plan_of):
+    recipes = [Recipe(name="few"), Recipe(name="more", unlabelled_share=1.0)]
+    plan = plan_of(recipes=recipes, unlabelled=["x.csv", "y.csv"], seeds=1)
+    few, more = (command_of(plan, cell, []) for cell in plan.cells())
+    assert "--unlabelled" not in few
+    assert [more[place + 1] for place, word in enumerate(more) if word == "--unlabelled"] == [
+        "x.csv", "y.csv",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("at_once", [1, 3])

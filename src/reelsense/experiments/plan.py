@@ -53,6 +53,7 @@ class Plan:
     split: of the reviews, with all labels.
     part: what the recipes are measured on, "test" or "validation".
     least_steps: see `epochs_of`.
+    unlabelled: where reviews without a label are, for the recipes that read some.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class Plan:
     split: Split
     part: str
     least_steps: int
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def first(self) -> str:
@@ -115,12 +117,14 @@ def make_plan(
     reviews: Reviews,
     trial: bool,
     least_steps: int,
+    unlabelled: Sequence[str] = (),
 ) -> Plan:
     """Return the comparison of recipes, each with the name that it was asked for by.
 
     Raises:
         BadInput: recipes that cannot be told apart or cut the reviews in other ways, a share that
-            leaves a class without a review, nothing held out.
+            leaves a class without a review, nothing held out, reviews without a label that no
+            recipe reads.
     """
     named = _by_name(recipes)
     first, *others = named.values()
@@ -132,6 +136,11 @@ def make_plan(
                     f"recipe {recipe.name}: has {flag(key)} {ours} and {first.name} {theirs}; all "
                     "must cut the reviews alike"
                 )
+    if unlabelled and not any(recipe.unlabelled_share for recipe in named.values()):
+        raise BadInput(
+            "--unlabelled: none of the recipes reads a review without a label; give one with an "
+            "unlabelled_share"
+        )
     for share in shares:
         if not 0 < share <= 1:
             raise BadInput(f"--fractions {share:g}: is no share of the labels; above 0, at most 1")
@@ -144,7 +153,8 @@ def make_plan(
             f"recipe {first.name}: holds no {part} review out, so there is nothing to compare on; "
             f"give it a --{part} above 0"
         )
-    return Plan(folder, named, tuple(sorted(set(shares))), seeds, reviews, split, part, least_steps)
+    rising = tuple(sorted(set(shares)))
+    return Plan(folder, named, rising, seeds, reviews, split, part, least_steps, tuple(unlabelled))
 
 
 def _by_name(recipes: Sequence[tuple[str, Recipe]]) -> dict[str, Recipe]:
@@ -228,6 +238,7 @@ def _shared(plan: Plan) -> dict[str, tuple[Any, str]]:
         **{key: (getattr(recipe, key), flag(key)) for key in OF_THE_SPLIT},
         "part": (plan.part, "figures of the part"),
         "least_steps": (plan.least_steps, "--steps"),
+        "unlabelled": (list(plan.unlabelled), "--unlabelled"),
     }
 
 

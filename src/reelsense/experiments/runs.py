@@ -127,9 +127,11 @@ def _log(plan: Plan, cell: Cell, kind: str) -> Path:
 
 def command_of(plan: Plan, cell: Cell, flags: Sequence[str]) -> list[str]:
     """Return the arguments of `reelsense` that make a run."""
+    reads_more = plan.recipes[cell.recipe].unlabelled_share > 0
+    more = [part for name in plan.unlabelled if reads_more for part in ("--unlabelled", name)]
     return [
         "train", "--recipe", str(plan.recipe_file(cell.recipe)), "--seed", str(cell.seed),
-        "--label-share", f"{cell.share!r}", "--epochs", str(plan.epochs_of(cell)), *flags,
+        "--label-share", f"{cell.share!r}", "--epochs", str(plan.epochs_of(cell)), *more, *flags,
         "--run", str(plan.run(cell)),
     ]  # fmt: skip
 

@@ -70,7 +70,7 @@ def compare(recipes: tuple[str, ...], **given: Any) -> None:
         named = [(name, recipe.changed(split_seed=given["split_seed"])) for name, recipe in named]
     shares = _shares(given["fractions"])
     folder = given["folder"] or Path("runs", "-".join(["compare", *(r.name for _, r in named)]))
-    flags = _flags(given)
+    unlabelled = [place_of_unlabelled(name) for name in given["unlabelled"]]
     need_folder(folder)
 
     from reelsense.experiments.compare import compare as events
@@ -79,11 +79,13 @@ def compare(recipes: tuple[str, ...], **given: Any) -> None:
     check_folder(folder, given["resume"])  # before a minute of reading, not after
     source = source_of(*(given[key] for key in ("data", "text_column", "label_column", "labels")))
     reviews = read(source)
-    plan = make_plan(folder, named, shares, given["seeds"], reviews, given["trial"], given["steps"])
+    plan = make_plan(
+        folder, named, shares, given["seeds"], reviews, given["trial"], given["steps"], unlabelled
+    )
     at_once = given["jobs"] or max(1, available_cores() // given["threads"])
     click.echo(_what_is_compared(plan, at_once, given["threads"]))
     with interruptible() as interrupted:
-        draw_progress(events(plan, flags, at_once), _shown, interrupted, PAUSE)
+        draw_progress(events(plan, _flags(given), at_once), _shown, interrupted, PAUSE)
     try:
         _conclude(plan)
     except KeyboardInterrupt:
@@ -110,8 +112,6 @@ def _flags(given: dict[str, Any]) -> list[str]:
     for name in ("data", "text_column", "label_column", "labels"):
         if given[name] is not None:
             flags += [f"--{name.replace('_', '-')}", given[name]]
-    for name in given["unlabelled"]:
-        flags += ["--unlabelled", place_of_unlabelled(name)]
     return [*flags, *(["--trial"] if given["trial"] else [])]
 
 
