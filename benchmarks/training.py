@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from reelsense.model.networks import BiLSTM, build
+from reelsense.model.networks import build
+from reelsense.model.pooled import Network
 from reelsense.model.recipe import Recipe, read_recipe
 from reelsense.text.reviews import read_reviews
 from reelsense.training.batches import Examples, pad
@@ -39,7 +40,7 @@ RESULTS = Path(__file__).parent.parent / "results" / "training_speed.csv"
 class PackedBiLSTM(nn.Module):
     """The recipe's network with torch's bidirectional LSTM on packed sequences."""
 
-    def __init__(self, like: BiLSTM) -> None:
+    def __init__(self, like: Network) -> None:
         super().__init__()
         dimensions, hidden = like.embedding.embedding_dim, like.recipe.hidden
         self.inner = like
@@ -52,7 +53,7 @@ class PackedBiLSTM(nn.Module):
         return self.inner.score(self.inner.pool(states, lengths), noise)
 
 
-def plain_way(recipe: Recipe, network: BiLSTM, examples: Examples) -> float:
+def plain_way(recipe: Recipe, network: Network, examples: Examples) -> float:
     """Train one epoch and return the reviews a second."""
     model = PackedBiLSTM(network)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
@@ -69,7 +70,7 @@ def plain_way(recipe: Recipe, network: BiLSTM, examples: Examples) -> float:
     return len(examples) / (time.perf_counter() - started)
 
 
-def our_loop(recipe: Recipe, network: BiLSTM, examples: Examples, machine: Machine) -> float:
+def our_loop(recipe: Recipe, network: Network, examples: Examples, machine: Machine) -> float:
     """Train one epoch with `reelsense.training.loop` and return the reviews a second."""
     speed = 0.0
     with tempfile.TemporaryDirectory() as folder:

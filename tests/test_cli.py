@@ -16,8 +16,8 @@ from reelsense.model.recipe import Recipe
 from reelsense.model.settings import flag
 
 VERBS = [
-    "predict", "info", "doctor", "train", "distil", "pretrain", "evaluate", "export", "data",
-    "download", "recipes",
+    "predict", "info", "doctor", "train", "distil", "pretrain", "evaluate", "export", "compare",
+    "data", "download", "recipes",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # A room is a folder, or a file directly under the package.
 # "__init__" is the version, which every room may know; it is also the door to `load`.
-FOUNDATION = {"__init__", "errors", "atomic", "cache", "cores"}
+FOUNDATION = {"__init__", "errors", "atomic", "cache", "cores", "memory"}
 GROUND = {"text", "vectors", "model", "evaluation"}
 TRAINING = FOUNDATION | GROUND | {"training"}
 MAY_IMPORT = {
@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "download": FOUNDATION,
     "bundle": TRAINING | {"bundle"},
     "inference": FOUNDATION | GROUND | {"bundle", "inference"},
-    "verbs": TRAINING | {"download", "bundle", "inference", "verbs"},
+    "experiments": TRAINING | {"bundle", "experiments"},
+    "verbs": TRAINING | {"download", "bundle", "inference", "experiments", "verbs"},
     "cli": FOUNDATION | {"verbs"},
     "__main__": {"cli"},
 }

@@ -11,7 +11,7 @@ import click
 
 from reelsense import __version__
 from reelsense.errors import INSTALL, BadInput, Failure
-from reelsense.verbs import data, finished, prediction, pretraining, training
+from reelsense.verbs import comparing, data, finished, prediction, pretraining, training
 from reelsense.verbs.interruption import Interrupted
 
 
@@ -106,6 +106,7 @@ for verb in (
     pretraining.pretrain,
     finished.evaluate,
     finished.export,
+    comparing.compare,
     data.data,
     data.download,
     data.recipes,

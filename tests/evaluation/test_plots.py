@@ -350,8 +350,8 @@ def test_pyplot_is_not_needed():
 
 
 def test_names_are_pushed_apart_and_no_further():
-    assert epoch_plots._apart([0.1, 0.5, 0.9], 0.06) == pytest.approx([0.1, 0.5, 0.9])
-    assert epoch_plots._apart([0.5, 0.5], 0.06) == pytest.approx([0.47, 0.53])
-    found = epoch_plots._apart([0.1, 0.11, 0.12, 0.5], 0.06)
+    assert plain_plots.apart([0.1, 0.5, 0.9], 0.06) == pytest.approx([0.1, 0.5, 0.9])
+    assert plain_plots.apart([0.5, 0.5], 0.06) == pytest.approx([0.47, 0.53])
+    found = plain_plots.apart([0.1, 0.11, 0.12, 0.5], 0.06)
     assert np.diff(found).min() >= 0.06 - 1e-12
     assert found[-1] == pytest.approx(0.5)

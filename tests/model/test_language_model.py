@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from reelsense.model.language_model import LanguageModel
-from reelsense.model.networks import BiLSTM
 from reelsense.model.recipe import Recipe
+from reelsense.model.recurrent import BiLSTM
 
 WORDS, DIMENSIONS, UNITS = 20, 5, 4
 BOTH = pytest.mark.parametrize("backwards", [False, True])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from reelsense.errors import BadInput
 from reelsense.text.reviews import Reviews, read_reviews
-from reelsense.text.splits import Split, leaks, normalised, split
+from reelsense.text.splits import Split, leaks, normalised, split, with_fewer_labels
 
 
 @pytest.fixture(scope="module")
@@ -264,3 +265,55 @@ def test_impossible_shares() -> None:
         split(make(), test=float("nan"))
     with pytest.raises(BadInput, match=r"nothing to train on"):
         split(make(), validation=0.5, test=0.5)
+
+
+# --- Few labels ---------------------------------------------------------------------------
+
+
+@given(share=st.floats(0.05, 1), seed=st.integers(0, 50))
+@settings(max_examples=40)
+def test_a_share_of_the_labels_is_that_of_each_class(share: float, seed: int) -> None:
+    reviews = make()
+    whole = split(reviews, validation=0.2, test=0.2)
+    few = with_fewer_labels(whole, reviews, share, seed)
+    for label in (0, 1):
+        of_class = int((reviews.labels[whole.train] == label).sum())
+        assert (reviews.labels[few.train] == label).sum() == round(share * of_class)
+    assert set(few.train) <= set(whole.train)
+    assert (np.diff(few.train) > 0).all()
+    assert few.unused == len(whole.train) - len(few.train)
+    assert np.array_equal(few.validation, whole.validation)
+    assert np.array_equal(few.test, whole.test)
+    assert (few.method, few.seed, few.duplicates) == (whole.method, whole.seed, whole.duplicates)
+
+
+@given(st.integers(0, 50), st.lists(st.floats(0.05, 1), min_size=2, max_size=2))
+@settings(max_examples=40)
+def test_a_smaller_share_is_part_of_a_larger_one(seed: int, shares: list[float]) -> None:
+    reviews = make()
+    whole = split(reviews)
+    few, more = (with_fewer_labels(whole, reviews, share, seed) for share in sorted(shares))
+    assert set(few.train) <= set(more.train)
+
+
+def test_all_labels_are_the_split_itself() -> None:
+    reviews = make()
+    whole = split(reviews)
+    assert equal(with_fewer_labels(whole, reviews, 1, 3), whole)
+    assert with_fewer_labels(whole, reviews, 1, 3).unused == 0
+
+
+def test_another_seed_draws_other_reviews_and_the_same_seed_the_same() -> None:
+    reviews = make()
+    few = [with_fewer_labels(split(reviews), reviews, 0.2, seed) for seed in (0, 1, 0)]
+    assert equal(few[0], few[2])
+    assert not equal(few[0], few[1])
+
+
+def test_a_share_that_leaves_a_class_empty_is_refused() -> None:
+    labels = np.array([0] * 380 + [1] * 20, np.int8)
+    reviews = replace(make(), labels=labels)
+    whole = split(reviews, validation=0, test=0)
+    assert len(with_fewer_labels(whole, reviews, 0.05, 0).train) == 19 + 1
+    with pytest.raises(BadInput, match=r"label share of 0\.02 leaves none of the 20 positive"):
+        with_fewer_labels(whole, reviews, 0.02, 0)

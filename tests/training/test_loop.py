@@ -13,8 +13,8 @@ import torch
 
 from reelsense.errors import Failure
 from reelsense.model import networks
-from reelsense.model.networks import BiLSTM
 from reelsense.model.recipe import Recipe
+from reelsense.model.recurrent import BiLSTM
 from reelsense.training import loop
 from reelsense.training.batches import Examples, Pool
 from reelsense.training.checkpoint import (

@@ -31,7 +31,6 @@ from reelsense.training.measure import (
     logits,
     loss_and_accuracy,
     measure_run,
-    peak_memory_mb,
     predictions_csv,
     write_environment,
     write_json,
@@ -228,6 +227,10 @@ def test_predictions_csv_agrees_with_the_metrics(toy):
     assert again["confusion"] == toy.result["test"]["confusion"]
     assert again["by_length"] == toy.result["test"]["by_length"]
     assert again["log_loss"] == pytest.approx(toy.result["test"]["log_loss"], abs=1e-6)
+    of_linear = [float(row["linear"]) for row in table(toy.run, "test")]
+    again = evaluate(labels, of_linear, lengths, ids)
+    assert again["confusion"] == toy.result["baseline"]["test"]["confusion"]
+    assert again["log_loss"] == pytest.approx(toy.result["baseline"]["test"]["log_loss"], abs=1e-6)
 
 
 def test_the_logits_of_the_predictions_are_the_networks_to_the_last_bit(toy):
@@ -307,8 +310,29 @@ def test_a_run_on_everything_keeps_its_last_epoch_and_has_no_figures(everything)
     assert saved["weights_sha256"] == weights_hash(everything.epochs[4])
     assert all(not {"validation", "test"} & set(row) for row in read_history(everything.run))
     header = (everything.run / "predictions.csv").read_text("utf-8")
-    assert header == "id,part,label,logit,probability\n"
+    assert header == "id,part,label,logit,probability,linear\n"
     assert {path.stem for path in everything.run.glob("*.png")} == {"accuracy", "loss", "data"}
+
+
+def test_with_few_labels_the_baseline_learns_from_the_same_few(tmp_path, monkeypatch):
+    seen = []
+    real = measure.linear.fit_linear
+
+    def fit(texts_words, labels):
+        seen.append([" ".join(words) for words in texts_words])
+        return real(texts_words, labels)
+
+    monkeypatch.setattr(measure.linear, "fit_linear", fit)
+    few = Toy(tmp_path, label_share=0.5, epochs=4)
+    learned = [few.reviews.texts[row] for row in few.prepared.split.train]
+    assert seen == [learned]
+    assert few.result["split"]["train"] == len(learned)
+    assert few.result["split"]["unused"] == pytest.approx(len(learned), abs=1)
+    checked = evaluate_run(
+        few.run, few.recipe, few.reviews, None, "train", tmp_path / "evaluation", MACHINE
+    )
+    assert seen == [learned, learned]
+    assert checked["seen"] == checked["test"]["n"] == len(learned)
 
 
 def test_only_the_last_epoch_is_tested_where_no_validation_can_choose(tmp_path):
@@ -450,7 +474,7 @@ def test_the_loss_of_a_sure_mistake_is_exact():
 def test_the_paired_test_counts_a_review_as_right_when_the_metrics_do(toy):
     train_part, test = (toy.reviews.take(rows) for rows in (range(100), range(100, 160)))
     scores = np.where(test.labels == 1, 0.0, -1.4)  # all right, from a logit of 0 upwards
-    compared = measure.compare_with_linear(train_part, {"test": test}, {"test": scores})
+    compared, _ = measure.compare_with_linear(train_part, {"test": test}, {"test": scores})
     own = evaluate(test.labels, sigmoid(scores), [1] * 60, test.ids)["accuracy"]
     difference = own - compared["baseline"]["test"]["accuracy"]
     assert compared["mcnemar"]["difference"] == pytest.approx(difference)
@@ -468,9 +492,12 @@ def test_logits_come_in_the_order_of_the_examples_whatever_the_workers(toy):
 
 def test_predictions_are_quoted_where_an_id_needs_it():
     two = replace(toy_reviews(2), ids=('a,"b"', "c"), labels=np.array([1, 0], np.int8))
-    written = predictions_csv(two, ["test", ""], np.array([0.0, -20.123456789]))
+    written = predictions_csv(
+        two, ["test", ""], np.array([0.0, -20.123456789]), np.array([0.25, 1])
+    )
     assert written == (
-        'id,part,label,logit,probability\n"a,""b""",test,1,0,0.5\nc,,0,-20.1234568,1.821771e-09\n'
+        "id,part,label,logit,probability,linear\n"
+        '"a,""b""",test,1,0,0.5,0.25\nc,,0,-20.1234568,1.821771e-09,1\n'
     )
 
 
@@ -478,7 +505,3 @@ def test_json_files_refuse_what_is_no_json(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "x.json", {"loss": math.nan})
     assert not any(tmp_path.iterdir())
-
-
-def test_the_peak_of_memory_is_in_mib():
-    assert 10 < peak_memory_mb() < 100_000

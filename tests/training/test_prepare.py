@@ -149,6 +149,19 @@ def test_the_split_is_the_recipes(recipe):
     assert len(first.split.test) == pytest.approx(0.2 * 120, abs=4)
 
 
+def test_with_few_labels_the_other_training_reviews_are_not_looked_at(recipe):
+    reviews = toy_reviews()
+    whole = prepare(recipe, reviews)
+    few = prepare(recipe.changed(label_share=0.25), reviews)
+    assert len(few.split.train) == pytest.approx(len(whole.split.train) / 4, abs=1)
+    assert few.split.test.tolist() == whole.split.test.tolist()
+    words = set(few.tokenizer.vocabulary)
+    for row in whole.split.train:
+        assert (f"w{row}x" in words) == (row in few.split.train)
+    other = prepare(recipe.changed(label_share=0.25, seed=1), reviews)
+    assert other.split.train.tolist() != few.split.train.tolist()
+
+
 def test_the_hashes_are_of_the_reviews_and_of_the_vectors(recipe, tmp_path):
     hashes = prepare(recipe, toy_reviews()).hashes()
     assert prepare(recipe, toy_reviews()).hashes() == hashes

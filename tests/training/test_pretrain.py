@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from reelsense.errors import Failure
-from reelsense.model.networks import BiLSTM
 from reelsense.model.pretraining import Pretraining
 from reelsense.model.recipe import Recipe
+from reelsense.model.recurrent import BiLSTM
 from reelsense.text.tokenizer import SPECIAL, Tokenizer
 from reelsense.training import pretrain as module
 from reelsense.training import windows

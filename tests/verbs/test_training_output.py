@@ -49,3 +49,14 @@ def test_a_share_that_was_seen_is_never_rounded_to_none_or_all(seen, n, percent)
 
 def test_nothing_seen_is_nothing_said():
     assert what_was_seen(0, 5) == ""
+
+
+def test_few_labels_are_said_before_a_run_and_in_its_report(reelsense, here, tiny, refused):
+    said = reelsense(*tiny, "--label-share", "0.5", "--epochs", "1").out
+    assert "80 to train on of 160 whose labels are known, 20 for validation, 20 for the" in said
+    page = " ".join((here / "run/report.html").read_text().split())
+    assert "80 reviews to learn from (of 160 whose labels are known, drawn by" in page
+    outcome = reelsense(*tiny, "--label-share", "0.001", "--run", "other")
+    refused(outcome, 2, "a label share of 0.001 leaves none of the 80 negative training reviews of")
+    assert not (here / "other").exists()
+    refused(reelsense("train", "--label-share", "0"), 2, "--label-share must be from 1e-06 to 1")

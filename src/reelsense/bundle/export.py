@@ -41,10 +41,11 @@ from reelsense.model.pooled import Network
 from reelsense.model.recipe import Recipe
 from reelsense.text.fingerprints import hash_texts, to_npy
 from reelsense.text.reviews import Reviews
-from reelsense.text.splits import normalised, split
+from reelsense.text.splits import normalised
 from reelsense.text.tokenizer import Tokenizer
 from reelsense.training.checkpoint import STARTING_WEIGHTS, read_run
 from reelsense.training.measure import code_version, load_network
+from reelsense.training.prepare import parts_of
 from reelsense.training.start import learned_before
 
 PARITY = 1e-5  # largest difference between the logits of the fp32 graph and torch's
@@ -84,9 +85,7 @@ def export(
     cost = cost_of_int8(parts["validation"])
     variant = _variant(variant, cost)
     figures = figures_of(parts, variant) | {"parity": parity, "int8": cost}
-    training = split(
-        reviews, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed
-    ).train
+    training = parts_of(recipe, reviews).train
     learned = hash_texts(normalised(reviews.texts[row]) for row in training)
     shifted = weights["output.bias"] + np.float32(figures["shift"])
     weights = {**weights, "output.bias": shifted}

@@ -3,7 +3,7 @@
 Each curve has its own colour, marker and line, and carries its name instead of a legend.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reelsense.errors import BadInput
-from reelsense.evaluation.plain_plots import BASELINE, INK, NETWORK, QUIET, Json, canvas, head, save
+from reelsense.evaluation.plain_plots import (
+    BASELINE,
+    INK,
+    NETWORK,
+    QUIET,
+    Json,
+    Name,
+    canvas,
+    head,
+    names_at_the_end,
+    save,
+)
 
 # Part -> colour, marker, line. Told apart in grey print as well.
 CURVES: dict[str, tuple[str, str, str]] = {
@@ -98,16 +109,12 @@ def draw_perplexity(history: Sequence[Json], path: Path) -> Path:
         "Perplexity of held-out reviews",
         "among how many words the next one is still open, on average · lower is better",
     )
-    _names_at_the_end(axes, names)
+    names_at_the_end(axes, names)
     return save(figure, path)
 
 
 def _held_out(history: Sequence[Json]) -> bool:
     return any(row.get(part) for row in history for part in ("validation", "test"))
-
-
-# A name at the right end of a line: height, words, colour.
-Name = tuple[float, str, str]
 
 
 def _curves(
@@ -149,7 +156,7 @@ def _curves(
         axes.set_ylim((low + high) / 2 - 0.02, (low + high) / 2 + 0.02)
     if len(history) > 1:
         _mark_best(axes, history, figure, best_epoch, words)
-    _names_at_the_end(axes, names)
+    names_at_the_end(axes, names)
 
 
 def _mark_best(
@@ -188,35 +195,3 @@ def _mark_best(
 def _level(axes: Axes, value: float, name: str) -> Name:
     axes.axhline(value, color=BASELINE, linestyle=":", linewidth=2, zorder=2)
     return value, f"{name} {value:.1%}", BASELINE
-
-
-def _names_at_the_end(axes: Axes, names: Iterable[Name]) -> None:
-    """Write each name right of the axes at the height of its line, pushed apart where too close."""
-    low, high = axes.get_ylim()
-    ordered = sorted((value, text, colour) for value, text, colour in names)
-    places = _apart([(value - low) / (high - low) for value, _, _ in ordered], 0.062)
-    for (_, text, colour), place in zip(ordered, places, strict=True):
-        axes.text(
-            1.015,
-            place,
-            text,
-            transform=axes.transAxes,
-            color=colour,
-            fontsize=10.5,
-            fontweight="bold",
-            va="center",
-            clip_on=False,
-        )
-
-
-def _apart(places: Sequence[float], gap: float) -> list[float]:
-    """Rising places moved as little as needed to be at least `gap` from each other."""
-    groups: list[tuple[float, int]] = []  # centre and number of the places that lean on each other
-    for place in places:
-        centre, size = place, 1
-        while groups and centre - groups[-1][0] < gap * (size + groups[-1][1]) / 2:
-            other, number = groups.pop()
-            centre = (centre * size + other * number) / (size + number)
-            size += number
-        groups.append((centre, size))
-    return [centre + gap * (i - (size - 1) / 2) for centre, size in groups for i in range(size)]

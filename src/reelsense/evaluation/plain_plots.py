@@ -5,7 +5,7 @@ threads may draw at once. Colours are safe for colour-blind readers and never th
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ NETWORK, BASELINE = "#117733", "#997700"
 RAW = "#777777"  # before calibration, and what is left undecided
 
 Json = Mapping[str, Any]
+# A name at the right end of a line: height, words, colour.
+Name = tuple[float, str, str]
 
 
 def page(width: float, height: float) -> Figure:
@@ -68,6 +70,38 @@ def head(axes: Axes, title: str, note: str) -> None:
         # A long note may reach over its axes; it must not squeeze them.
         in_layout=False,
     )
+
+
+def names_at_the_end(axes: Axes, names: Iterable[Name]) -> None:
+    """Write each name right of the axes at the height of its line, pushed apart where too close."""
+    low, high = axes.get_ylim()
+    ordered = sorted((value, text, colour) for value, text, colour in names)
+    places = apart([(value - low) / (high - low) for value, _, _ in ordered], 0.062)
+    for (_, text, colour), place in zip(ordered, places, strict=True):
+        axes.text(
+            1.015,
+            place,
+            text,
+            transform=axes.transAxes,
+            color=colour,
+            fontsize=10.5,
+            fontweight="bold",
+            va="center",
+            clip_on=False,
+        )
+
+
+def apart(places: Sequence[float], gap: float) -> list[float]:
+    """Rising places moved as little as needed to be at least `gap` from each other."""
+    groups: list[tuple[float, int]] = []  # centre and number of the places that lean on each other
+    for place in places:
+        centre, size = place, 1
+        while groups and centre - groups[-1][0] < gap * (size + groups[-1][1]) / 2:
+            other, number = groups.pop()
+            centre = (centre * size + other * number) / (size + number)
+            size += number
+        groups.append((centre, size))
+    return [centre + gap * (i - (size - 1) / 2) for centre, size in groups for i in range(size)]
 
 
 def thousands() -> FuncFormatter:

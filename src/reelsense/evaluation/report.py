@@ -4,10 +4,8 @@ Reads the files of a run folder and writes sentences and tables around them; mea
 The page has no script and loads nothing: pictures are inside it as data URIs.
 """
 
-import base64
 import functools
 import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -15,17 +13,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, UndefinedError
+from jinja2 import Template, UndefinedError
 
 from reelsense.atomic import write_atomically
 from reelsense.errors import BadInput
+from reelsense.evaluation.page import as_uri, template
 
 # name of the file: what it is, for the list at the end of the page
 FILES = {
     "recipe.toml": "every setting of this run",
     "history.jsonl": "a line an epoch: loss and accuracy of each part, seconds",
     "metrics.json": "every figure on this page",
-    "predictions.csv": "part, label, logit and probability of each review that was held out",
+    "predictions.csv": "what each review that was held out is and got, from the baseline too",
     "environment.json": "versions, machine, command, hashes",
     "checkpoint": "the weights (safetensors)",
     "accuracy.png": "accuracy by epoch",
@@ -266,42 +265,11 @@ def _plain(value: Any) -> str:
 
 def _pictures(run: Path) -> dict[str, str]:
     """Name without .png -> data URI, for the pictures that are there."""
-    return {
-        path.stem: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-        for path in (run / name for name in FILES if name.endswith(".png"))
-        if path.is_file()
-    }
-
-
-# --- Template -------------------------------------------------------------------------------------
+    paths = (run / name for name in FILES if name.endswith(".png"))
+    return {path.stem: as_uri(path) for path in paths if path.is_file()}
 
 
 @functools.cache
-def _template() -> Any:
+def _template() -> Template:
     source = resources.files("reelsense.evaluation").joinpath("report.html.j2").read_text("utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "percent": _percent,
-        "figure": _figure,
-        "count": lambda n: "–" if n is None else f"{n:,.0f}",
-        "duration": _duration,
-    }
-    return environment.from_string(source)
-
-
-def _percent(share: float | None, digits: int = 1) -> str:
-    return "–" if share is None else f"{share * 100:.{digits}f}%"
-
-
-def _figure(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return template(source)

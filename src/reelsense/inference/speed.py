@@ -1,11 +1,15 @@
 """How fast a model answers on this machine, on made-up reviews of the lengths of real ones."""
 
+import json
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from reelsense.inference.predictor import Predictor
+from reelsense.inference.predictor import Predictor, load
+from reelsense.memory import peak_memory_mb
 
 # Shares of the bundled reviews, and the tokens below which the lengths of so many lie.
 SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
@@ -47,3 +51,19 @@ def measure(model: Predictor, reviews: int = 2000) -> Speed:
         alone.append(time.perf_counter() - start)
     mean = sum(prediction.tokens for prediction in predictions) / reviews
     return Speed(reviews / many, 1000 * float(np.median(alone)), mean)
+
+
+def _main() -> None:
+    """Print the speed of a bundle on texts, a JSON string a line, and the memory that it took."""
+    folder, file = sys.argv[1:]
+    texts = [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    model = load(Path(folder), threads=1)
+    model(texts[:20])
+    start = time.perf_counter()
+    model(texts)
+    per_second = len(texts) / (time.perf_counter() - start)
+    print(json.dumps({"reviews_per_second": per_second, "peak_mb": peak_memory_mb()}))
+
+
+if __name__ == "__main__":
+    _main()

@@ -125,6 +125,9 @@ class Recipe(Settings):
         0.1, "share for the test, where the source has no test part (0: no test at all)", high=0.9
     )
     split_seed: int = setting(0, "seed of the split", high=2**31)
+    label_share: float = setting(
+        1.0, "share of the training reviews to learn from, drawn by --seed", low=1e-6, high=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,7 +8,7 @@ each part is one contiguous block of each class, which cuts few films in two.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Split:
 
     method: how it was cut, a sentence for people.
     duplicates: rows that are in no part because their text stands elsewhere.
+    unused: rows that are in no part because few labels are learned from; see `with_fewer_labels`.
     """
 
     train: NDArray[np.int64]
@@ -36,6 +37,7 @@ class Split:
     method: str
     seed: int
     duplicates: int
+    unused: int = 0
 
     def names(self, rows: int) -> list[str]:
         """Return the part of each of the `rows` reviews that were split; "" for none."""
@@ -93,6 +95,32 @@ def split(reviews: Reviews, *, validation: float = 0.1, test: float = 0.1, seed:
         seed=seed,
         duplicates=duplicates,
     )
+
+
+def with_fewer_labels(split: Split, reviews: Reviews, share: float, seed: int) -> Split:
+    """Return the split with a share of its training reviews, that of each class, drawn by `seed`.
+
+    A smaller share of the same seed is part of a larger one, so that a learning curve adds reviews
+    and exchanges none. Drawn by review: whole films of 1% of the labels would be some thirty, and
+    which ones would decide more than how many reviews they are. No part shares a film either way.
+
+    Raises:
+        BadInput: the share leaves no review of one of the classes.
+    """
+    labels = reviews.labels[split.train]
+    order = np.random.default_rng(seed).permutation(len(labels))
+    kept = []
+    for label, word in ((0, "negative"), (1, "positive")):
+        of_class = order[labels[order] == label]
+        size = round(share * len(of_class))
+        if len(of_class) and not size:
+            raise BadInput(
+                f"a label share of {share:g} leaves none of the {len(of_class):,} {word} training "
+                f"reviews of {reviews.source}; ask for more"
+            )
+        kept.append(of_class[:size])
+    rows = np.sort(split.train[np.concatenate(kept)])
+    return replace(split, train=rows, unused=split.unused + len(labels) - len(rows))
 
 
 def normalised(text: str) -> str:

@@ -241,6 +241,11 @@ def read_run_of(run: Path, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
     return recipe, known
 
 
+def is_finished(run: Path) -> bool:
+    """Say whether a run has been trained and measured."""
+    return (run / "report.html").exists() and not state_path(run).exists()
+
+
 def finish_weights(run: Path, epoch: int) -> str:
     """Make the weights of an epoch the run's `weights.safetensors`; return their hash."""
     tensors, _ = load_tensors(epoch_path(run, epoch))

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import platform
-import resource
 import shlex
 import statistics
 import subprocess
@@ -27,11 +26,12 @@ from reelsense.atomic import write_atomically
 from reelsense.errors import BadInput
 from reelsense.evaluation import plots
 from reelsense.evaluation.metrics import evaluate, mcnemar, sigmoid
+from reelsense.memory import peak_memory_mb
 from reelsense.model.pooled import Network
 from reelsense.model.recipe import Recipe
 from reelsense.text.fingerprints import hash_texts, seen
 from reelsense.text.reviews import Reviews
-from reelsense.text.splits import normalised, split
+from reelsense.text.splits import normalised
 from reelsense.text.tokenizer import Tokenizer
 from reelsense.text.words import tokenize
 from reelsense.training import linear
@@ -47,7 +47,7 @@ from reelsense.training.checkpoint import (
     write_history,
 )
 from reelsense.training.machine import Machine
-from reelsense.training.prepare import Prepared, as_read
+from reelsense.training.prepare import Prepared, as_read, parts_of
 from reelsense.training.start import learned_before, network_of
 
 
@@ -127,8 +127,10 @@ def measure_run(
     for name, part in parts.items():
         lengths = [len(row) for row in examples[name].ids]
         result[name] = evaluate(part.labels, sigmoid(scores[name]), lengths, part.ids)
+    of_linear: dict[str, NDArray[np.float64]] = {}
     if parts:
-        result |= compare_with_linear(reviews.take(split.train), parts, scores)
+        compared, of_linear = compare_with_linear(reviews.take(split.train), parts, scores)
+        result |= compared
     result |= {
         "best_epoch": best_epoch(history),
         "parameters": sum(weight.numel() for weight in network.parameters()),
@@ -141,6 +143,7 @@ def measure_run(
             "method": split.method,
             "seed": split.seed,
             "duplicates": split.duplicates,
+            "unused": split.unused,
             **{name: len(getattr(split, name)) for name in ("train", "validation", "test")},
         },
         "data": prepared.description(),
@@ -148,8 +151,11 @@ def measure_run(
     }
     rows = np.concatenate([np.zeros(0, np.int64), *(getattr(split, name) for name in held_out)])
     names = [name for name, part in parts.items() for _ in range(len(part))]
-    logit = np.concatenate([np.zeros(0), *scores.values()])
-    write_atomically(run / "predictions.csv", predictions_csv(reviews.take(rows), names, logit))
+    logit, linear_too = (
+        np.concatenate([np.zeros(0), *values.values()]) for values in (scores, of_linear)
+    )
+    table = predictions_csv(reviews.take(rows), names, logit, linear_too)
+    write_atomically(run / "predictions.csv", table)
     write_json(run / "metrics.json", result)
     plots.draw_run(history, result, run)
     return result
@@ -157,24 +163,24 @@ def measure_run(
 
 def compare_with_linear(
     train: Reviews, parts: Mapping[str, Reviews], scores: Mapping[str, NDArray[np.float64]]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """Train the linear baseline on the same reviews; measure it on the same parts.
 
     `scores` are the network's logits. Returns "baseline" (its figures by part) and "mcnemar" (the
-    paired test on the last part).
+    paired test on the last part), and beside them its probabilities by part.
     """
     start = time.perf_counter()
     model = linear.fit_linear([tokenize(text) for text in train.texts], train.labels)
     result: dict[str, Any] = {"name": linear.NAME, "seconds": time.perf_counter() - start}
+    chances = {}
     for name, reviews in parts.items():
         words = [tokenize(text) for text in reviews.texts]
-        of_linear = model.probabilities(words)
-        result[name] = evaluate(reviews.labels, of_linear, [len(row) for row in words], reviews.ids)
+        said = chances[name] = model.probabilities(words)
+        result[name] = evaluate(reviews.labels, said, [len(row) for row in words], reviews.ids)
         paired = mcnemar(
-            (scores[name] >= 0) == (reviews.labels == 1),
-            (of_linear >= 0.5) == (reviews.labels == 1),
+            (scores[name] >= 0) == (reviews.labels == 1), (said >= 0.5) == (reviews.labels == 1)
         )
-    return {"baseline": result, "mcnemar": paired}
+    return {"baseline": result, "mcnemar": paired}, chances
 
 
 def evaluate_run(
@@ -210,7 +216,7 @@ def evaluate_run(
         raise BadInput(
             f"{own.source}: not the reviews that {run} was trained on; they have changed"
         )
-    parts = split(own, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
+    parts = parts_of(recipe, own)
     train = own.take(parts.train)
     part = part or ("test" if other is None else "all")
     reviews, names = (own, parts.names(len(own))) if other is None else (other, other.parts)
@@ -228,15 +234,17 @@ def evaluate_run(
         scores = logits(network.to(machine.device), examples, machine, workers)
     lengths = [len(row) for row in examples.ids]
     learned = np.append(before, hash_texts(map(normalised, train.texts)))
+    compared, of_linear = compare_with_linear(train, {"test": reviews}, {"test": scores})
     result = {
         "recipe": recipe.name,
         "reviews": reviews.source,
         "part": part,
         "seen": int(seen(map(normalised, reviews.texts), learned).sum()),
         "test": evaluate(reviews.labels, sigmoid(scores), lengths, reviews.ids),
-        **compare_with_linear(train, {"test": reviews}, {"test": scores}),
+        **compared,
     }
-    table = predictions_csv(reviews, [names[row] for row in rows], scores)
+    of_parts = [names[row] for row in rows]
+    table = predictions_csv(reviews, of_parts, scores, of_linear["test"])
     write_atomically(folder / "predictions.csv", table)
     write_json(folder / "metrics.json", result)
     plots.draw_run([], result, folder)
@@ -279,19 +287,24 @@ def code_version() -> str:
     return found.stdout.strip()
 
 
-def predictions_csv(reviews: Reviews, parts: Sequence[str], scores: NDArray[np.float64]) -> str:
+def predictions_csv(
+    reviews: Reviews,
+    parts: Sequence[str],
+    scores: NDArray[np.float64],
+    of_linear: NDArray[np.float64],
+) -> str:
     """Return a line a review: its id, part and label, its logit and the sigmoid of it.
 
-    Nine digits of a logit are all of its float32; the probability has the seven that it resolves.
+    Beside them what the linear baseline says: P(positive). Nine digits of a logit are all of its
+    float32; the probability has the seven that it resolves.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "part", "label", "logit", "probability"])
-    chances = sigmoid(scores)
+    writer.writerow(["id", "part", "label", "logit", "probability", "linear"])
     writer.writerows(
-        (name, part, int(label), f"{score:.9g}", f"{chance:.7g}")
-        for name, part, label, score, chance in zip(
-            reviews.ids, parts, reviews.labels, scores, chances, strict=True
+        (name, part, int(label), f"{score:.9g}", f"{chance:.7g}", f"{other:.7g}")
+        for name, part, label, score, chance, other in zip(
+            reviews.ids, parts, reviews.labels, scores, sigmoid(scores), of_linear, strict=True
         )
     )
     return text.getvalue()
@@ -308,9 +321,3 @@ def seconds_since_start(run: Path) -> float:
     """Return the wall time since `write_environment`: all of a run but reading its reviews."""
     started = json.loads((run / "environment.json").read_text(encoding="utf-8"))["started"]
     return (datetime.now(UTC) - datetime.fromisoformat(started)).total_seconds()
-
-
-def peak_memory_mb() -> float:
-    """Return the most memory that this process has held, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)

@@ -13,7 +13,7 @@ from reelsense.errors import BadInput
 from reelsense.model.recipe import Recipe
 from reelsense.text.describe import describe
 from reelsense.text.reviews import Reviews
-from reelsense.text.splits import Split, split
+from reelsense.text.splits import Split, split, with_fewer_labels
 from reelsense.text.tokenizer import UNKNOWN, Tokenizer, shorten
 from reelsense.text.words import Cleanup, count_words
 from reelsense.training.batches import Examples, Ids, Labels
@@ -58,6 +58,16 @@ class Prepared:
         return describe(self.reviews, self.split, (self.tokenizer, self.ids))
 
 
+def parts_of(recipe: Recipe, reviews: Reviews) -> Split:
+    """Return the parts of a run's reviews; the training part is the share that it learns from.
+
+    Raises:
+        BadInput: too few reviews, or too small a share.
+    """
+    whole = split(reviews, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
+    return with_fewer_labels(whole, reviews, recipe.label_share, recipe.seed)
+
+
 def prepare(recipe: Recipe, reviews: Reviews, start: Start | None = None) -> Prepared:
     """Split the reviews and build the vocabulary, from the training part only, with its vectors.
 
@@ -66,7 +76,7 @@ def prepare(recipe: Recipe, reviews: Reviews, start: Start | None = None) -> Pre
     Raises:
         BadInput: too few reviews, vectors that cannot be read, or no word that is known.
     """
-    parts = split(reviews, validation=recipe.validation, test=recipe.test, seed=recipe.split_seed)
+    parts = parts_of(recipe, reviews)
     texts = reviews.take(parts.train).texts
     cleanup: Cleanup = "classic" if recipe.cleanup == "classic" else "none"
     counts = count_words(texts, cleanup)

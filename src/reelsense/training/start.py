@@ -57,8 +57,8 @@ GENTLE: Final[Mapping[str, Any]] = {
     "schedule": "one-cycle",
     "patience": 0,
 }
-# Its parts and seeds are those of other reviews; a bundle may have been trained on all of them.
-OF_THE_DATA: Final = ("validation", "test", "split_seed", "seed")
+# Its parts, seeds and share are those of other reviews; a bundle may have been trained on all.
+OF_THE_DATA: Final = ("validation", "test", "split_seed", "seed", "label_share")
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,13 +45,15 @@ THREADS = click.option(
 )  # fmt: skip
 
 
+DEVICE = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="Where to compute; auto takes a GPU when there is one.",
+)  # fmt: skip
+
+
 def machine_options(command: Command) -> Command:
     """Add the flags that say on what to compute; they are not part of a recipe."""
-    device = click.option(
-        "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-        help="Where to compute; auto takes a GPU when there is one.",
-    )  # fmt: skip
-    return device(THREADS(command))
+    return DEVICE(THREADS(command))
 
 
 def values_of(kind: type[Settings]) -> list[dataclasses.Field[Any]]:

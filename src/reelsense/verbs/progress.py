@@ -20,11 +20,15 @@ class Progress:
 
 
 def draw_progress(
-    running: Generator[Any], show: Callable[[Any], Progress | str], interrupted: Callable[[], bool]
+    running: Generator[Any],
+    show: Callable[[Any], Progress | str],
+    interrupted: Callable[[], bool],
+    pause: float = 10,
 ) -> None:
     """Show what comes as it comes; close `running` when it is interrupted.
 
-    `show` says of each event where the work is, or returns a row that stays.
+    `show` says of each event where the work is, or returns a row that stays. Where there is no
+    terminal, a line says where the work is when nothing has been said for `pause` seconds.
     """
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
@@ -49,7 +53,7 @@ def draw_progress(
                 console.print(shown, soft_wrap=True) if terminal else click.echo(shown)
             else:
                 bar.update(task, completed=shown.share_done, part=shown.part, now=shown.now)
-                if not terminal and time.monotonic() - last_line > 10:
+                if not terminal and time.monotonic() - last_line > pause:
                     last_line = time.monotonic()
                     click.echo(f"  {shown.share_done:5.0%}  {shown.now}")
             if interrupted():

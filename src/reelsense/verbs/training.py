@@ -115,7 +115,7 @@ def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -
 
     # Before a minute of reading, not after.
     there = checkpoint.check_run(run, plan, request.resume, fine_tuning=start is not None)
-    if there and (run / "report.html").exists() and not checkpoint.state_path(run).exists():
+    if there and checkpoint.is_finished(run):
         click.echo(f"{run} has finished already: {run / 'report.html'}")
         return
     reviews, more = read(source), read_unlabelled(source["unlabelled"], source["text_column"])

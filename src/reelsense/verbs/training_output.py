@@ -77,14 +77,19 @@ def what_it_trains_on(usual: Recipe, plan: Recipe, prepared: "Prepared", machine
         f"Recipe    {plan.name}: {plan.about}\n"
         + (f"Changed   {changed}\n" if changed else "")
         + f"Reviews   {prepared.reviews.source}\n"
-        f"          {len(split.train):,} to train on, {_or_none(split.validation)} for validation, "
-        f"{_or_none(split.test)} for the test\n"
+        f"          {len(split.train):,} to train on{_of_more(split.unused, len(split.train))}, "
+        f"{_or_none(split.validation)} for validation, {_or_none(split.test)} for the test\n"
         f"Split     {split.method}\n"
         f"Words     {len(prepared.tokenizer.vocabulary) - 2:,}; {known['tokens']:.1%} of the "
         f"running words have a vector\n"
         f"Vectors   {prepared.vectors.source}\n"
         f"Machine   {machine}" + _few_steps(plan, len(split.train))
     )
+
+
+def _of_more(unused: int, used: int) -> str:
+    """Return of how many reviews these are, if not of themselves."""
+    return f" of {unused + used:,} whose labels are known" if unused else ""
 
 
 def _few_steps(plan: Recipe, reviews: int) -> str:
