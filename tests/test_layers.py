@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "download": FOUNDATION,
     "bundle": TRAINING | {"bundle"},
     "inference": FOUNDATION | GROUND | {"bundle", "inference"},
-    "verbs": TRAINING | {"download", "bundle", "inference", "verbs"},
+    "experiments": TRAINING | {"experiments"},
+    "verbs": TRAINING | {"download", "bundle", "experiments", "inference", "verbs"},
     "cli": FOUNDATION | {"verbs"},
     "__main__": {"cli"},
 }
@@ -34,7 +35,7 @@ MAY_IMPORT = {
 FROM_RUNS = {"bundle/export.py", "bundle/held_out.py"}
 HEAVY = [
     "torch", "matplotlib", "pyarrow", "sklearn", "scipy", "jinja2", "safetensors", "onnx",
-    "rich", "pygments", "markdown_it",
+    "rich", "pygments", "markdown_it", "optuna", "sqlalchemy",
 ]  # fmt: skip
 LIGHT = [
     "reelsense",
@@ -45,6 +46,7 @@ LIGHT = [
     "reelsense.text.sentences",
     "reelsense.evaluation.metrics",
     "reelsense.evaluation.calibrate",
+    "reelsense.experiments.ranges",
     "reelsense.bundle.protobuf",
     "reelsense.bundle.onnx_file",
     "reelsense.bundle.folder",
