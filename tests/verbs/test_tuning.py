@@ -13,6 +13,7 @@ import pytest
 
 from reelsense.experiments import tune as module
 from reelsense.training import loop
+from reelsense.training.checkpoint import load_state, read_history
 
 # A study whose trials take a tenth of a second; of a flag twice, the last counts.
 TINY = [
@@ -171,19 +172,28 @@ def test_two_processes_share_a_study(here):
 
 
 @pytest.mark.slow
-def test_after_kill_9_the_trial_is_tried_again(here):
-    slow = ["--epochs", "3", "--batch-reviews", "1"]
-    process = start(here, "--trials", "3", *slow)
-    until_it_trains(process)
-    time.sleep(0.3)  # into the second trial
+def test_after_kill_9_the_trial_goes_on_from_its_last_epoch(here):
+    process = start(here, "--trials", "1", "--epochs", "12", "--batch-reviews", "2")
+    deadline = time.monotonic() + 300
+    while not list(here.glob("study/trials/*/checkpoint/state.safetensors")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     process.kill()
     process.communicate()
-    out, err = start(here, "--trials", "3", *slow).communicate(timeout=300)
-    assert err == ""
-    assert states(here) == ["complete", "cut off", "complete", "complete"]
-    killed, again = rows(here)[1:3]
-    assert killed["learning_rate"] == again["learning_rate"]
-    assert "1 trial has ended already" in out
+    (run,) = here.glob("study/trials/0-*")
+    epochs = load_state(run)[1].epoch - 1
+    assert 1 <= epochs < 12
+    before = sum(record["seconds"] for record in read_history(run)[:epochs])
+
+    again = start(here, "--trials", "1", "--epochs", "12", "--batch-reviews", "2")
+    out, err = again.communicate(timeout=300)
+    assert (again.returncode, err) == (0, "")
+    assert states(here) == ["cut off", "complete"]
+    killed, tried_again = rows(here)
+    assert killed["learning_rate"] == tried_again["learning_rate"]
+    assert float(tried_again["seconds"]) > before
+    assert re.search(r"^ +1/1 +1  ", out, re.MULTILINE)
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(reelsense, here, refused, monkeypatch):

@@ -31,7 +31,8 @@ def open_storage(folder: Path, url: str | None) -> optuna.storages.RDBStorage:
     where, another = _in_words(folder, url)
     try:
         if url is not None:
-            return optuna.storages.RDBStorage(url)
+            waits = {"connect_args": {"timeout": PATIENCE}} if url.startswith("sqlite") else {}
+            return optuna.storages.RDBStorage(url, waits)
         path = (folder / DATABASE).absolute()  # in a URL some letters would mean something else
         connect = {"creator": lambda: sqlite3.connect(path, timeout=PATIENCE)}
         return optuna.storages.RDBStorage(f"sqlite:///{DATABASE}", connect)
