@@ -90,6 +90,8 @@ def test_as_many_trials_as_wanted_are_claimed_by_all_processes_together(open_stu
     assert claim(one, 3) is None
     assert states(one) == ["complete", "pruned", "failed"]
     assert rows_of(one)[2]["reason"] == "of many lines"
+    # Of those that Optuna calls failed, TPE would learn nothing.
+    assert one.study.get_trials()[2].state == optuna.trial.TrialState.PRUNED
     assert claim(one, 4) is not None
 
 
@@ -183,6 +185,16 @@ def test_a_trial_that_is_given_back_is_tried_again_however_often(open_study):
         assert folder_of(here, trial) == folder_of(here, first)
         give_back(here, trial)
     assert states(here) == ["cut off"] * (TRIES + 2) + ["waiting"]
+
+
+def test_a_trial_on_its_last_try_may_be_given_back(folder, open_study):
+    for _ in range(TRIES - 1):
+        kill_in_a_trial(folder)
+    here = open_study()
+    trial = claim(here, 1)
+    give_back(here, trial)
+    assert states(here) == ["cut off"] * TRIES + ["waiting"]
+    assert claim(here, 1).params == trial.params
 
 
 def test_a_living_process_keeps_its_trial_however_long_it_is_silent(open_study, monkeypatch):

@@ -91,7 +91,7 @@ def stated(base: Recipe, ranges: Sequence[Range], hashes: Mapping[str, str] | No
 def preparing(reviews: Reviews) -> Callable[[Recipe], Prepared]:
     """Return `prepare` for these reviews, done again only where the recipe needs other data.
 
-    The last are kept: the token ids of 25,000 reviews are 30 MB, and take a third of a minute.
+    The last are kept: of 25,000 reviews, 8 seconds of work and 27 MB of token ids.
     """
     kept: dict[tuple[Any, ...], Prepared] = {}
 
