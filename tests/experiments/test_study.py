@@ -107,6 +107,17 @@ def test_every_trial_has_values_of_the_ranges_and_a_folder_of_its_own(open_study
     assert rates[6] < 0.02 < rates[-4]  # by factors: half of them below 0.01
 
 
+def test_a_decade_is_searched_by_factors_whole_numbers_too(open_study):
+    ranges = [Range("hidden", 4, 40), Range("layers", 1, 9), Range("learning_rate", 0.1, 1.0)]
+    recipe = changed("recipe", layers=1)
+    here = open_study(recipe, ranges)
+    claim(here, 1)
+    (trial,) = here.study.get_trials()
+    assert {name: each.log for name, each in trial.distributions.items()} == {
+        "hidden": True, "layers": False, "learning_rate": True,
+    }  # fmt: skip
+
+
 def test_the_first_trial_is_the_recipe_as_it_is_where_the_ranges_hold_it(open_study, tmp_path):
     recipe = {"learning_rate": 0.01, "hidden": 6, "pooling": "mean"}
     here = open_study(changed("recipe", **recipe))
