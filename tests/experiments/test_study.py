@@ -3,11 +3,13 @@
 import json
 import sqlite3
 import sys
+import threading
 import time
 from contextlib import ExitStack, suppress
 
 import optuna
 import pytest
+import sqlalchemy
 
 from reelsense.errors import BadInput, Failure
 from reelsense.experiments import storage, study
@@ -403,6 +405,39 @@ def test_a_database_that_fails_later_is_a_failure_in_one_line(folder):
     with pytest.raises(Failure, match=message) as refused:
         break_it()
     assert "\n" not in str(refused.value)
+
+
+def test_tables_that_another_machine_makes_at_the_same_moment_are_no_error(
+    open_study, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    calls = []
+
+    class Late(optuna.storages.RDBStorage):
+        def __init__(self, *arguments):
+            calls.append(arguments)
+            if len(calls) == 1:
+                made = sqlite3.OperationalError("table studies already exists")
+                raise sqlalchemy.exc.OperationalError("CREATE TABLE studies", None, made)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", Late)
+    assert claim(open_study(url=f"sqlite:///{tmp_path / 'shared.db'}"), 1)
+    assert len(calls) == 2
+
+
+def test_a_study_that_is_being_made_is_waited_for(folder, open_study):
+    open_study()
+    found = []
+    with storage.locked(folder / storage.LOCK):
+        waiting = threading.Thread(
+            target=lambda: found.append(refuse_another(folder, None, STATED))
+        )
+        waiting.start()
+        waiting.join(0.2)
+        assert found == []
+    waiting.join(60)
+    assert found == [None]
 
 
 def test_what_a_study_is_survives_as_json(open_study):

@@ -384,18 +384,32 @@ def test_an_interrupted_trial_goes_on_where_it_stopped(opened, base, given):
     assert parts[0] == whole[0]
 
 
-def test_a_trial_that_goes_on_is_pruned_by_what_it_had_reached(opened, base, given, fake):
-    """Its losses before the interruption are reported again, each once."""
-    fake(lambda recipe, n: [0.5, 0.4, 0.3])
+def interrupt_in_the_third_epoch(here, base, given):
+    with closing(tune(here, base, given, 1)) as running:
+        for event in running:
+            if isinstance(event, TrialStep) and event.step.epoch == 3:
+                break
+
+
+def test_a_trial_that_goes_on_reports_what_it_had_reached_too(opened, base, given):
+    """To be pruned by it, as any other."""
     with opened() as here:
-        with closing(tune(here, base, given, 1)) as running:
-            for event in running:
-                if isinstance(event, TrialStep) and event.step.epoch == 3:
-                    break
+        interrupt_in_the_third_epoch(here, base, given)
         run(here, base, given, 1)
-        before, after = here.study.get_trials()
-    assert before.intermediate_values == {333: 0.5, 667: 0.4}
-    assert after.intermediate_values == {333: 0.5, 667: 0.4, 1000: 0.3}
+        before, after = (trial.intermediate_values for trial in here.study.get_trials())
+    assert list(before) == [333, 667]
+    assert list(after) == [333, 667, 1000]
+    assert {step: after[step] for step in before} == before
+
+
+def test_an_epoch_that_is_trained_again_is_reported_once(opened, base, given, fake, recwarn):
+    """Killed between the line of its history and its state, it is; Optuna warns of the second."""
+    fake(lambda recipe, n: [0.5, 0.4, 0.3])  # which begins at the first epoch again
+    with opened() as here:
+        interrupt_in_the_third_epoch(here, base, given)
+        run(here, base, given, 1)
+        assert here.study.get_trials()[1].intermediate_values == {333: 0.5, 667: 0.4, 1000: 0.3}
+    assert not list(recwarn)
 
 
 def test_a_long_trial_shows_that_it_lives(opened, base, given, fake, monkeypatch):

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from reelsense.errors import BadInput, Failure
 from reelsense.model.settings import flag
 
 DATABASE: Final = "study.db"
+LOCK: Final = ".lock"  # of a study's folder: held to begin the study, and to claim a trial
 STATED: Final = "study"  # the attribute of a study that says what it is
 PATIENCE: Final = 100  # seconds to wait for another process that writes to the same file
 
@@ -31,8 +33,7 @@ def open_storage(folder: Path, url: str | None) -> optuna.storages.RDBStorage:
     where, another = _in_words(folder, url)
     try:
         if url is not None:
-            waits = {"connect_args": {"timeout": PATIENCE}} if url.startswith("sqlite") else {}
-            return optuna.storages.RDBStorage(url, waits)
+            return _at(url)
         path = (folder / DATABASE).absolute()  # in a URL some letters would mean something else
         connect = {"creator": lambda: sqlite3.connect(path, timeout=PATIENCE)}
         return optuna.storages.RDBStorage(f"sqlite:///{DATABASE}", connect)
@@ -54,6 +55,18 @@ def open_storage(folder: Path, url: str | None) -> optuna.storages.RDBStorage:
         if "not a database" not in str(error):
             raise
         raise BadInput(f"{where}: not a database; {another}") from None
+
+
+def _at(url: str) -> optuna.storages.RDBStorage:
+    """Return the database at a URL; two machines may be making its tables at the same moment."""
+    waits = {"connect_args": {"timeout": PATIENCE}} if url.startswith("sqlite") else {}
+    try:
+        return optuna.storages.RDBStorage(url, waits)
+    except sqlalchemy.exc.DatabaseError as error:
+        if "exists" not in str(error):
+            raise
+    time.sleep(1)
+    return optuna.storages.RDBStorage(url, waits)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from reelsense.experiments.ranges import Range
 from reelsense.experiments.storage import (
     DATABASE,
+    LOCK,
     STATED,
     check_study,
     in_one_line,
@@ -112,12 +113,12 @@ def joined(
     owner = uuid.uuid4().hex
     (folder / "trials").mkdir(parents=True, exist_ok=True)
     alive = folder / "trials" / f"{owner}.alive"
-    with in_one_line(folder, url):
-        with locked(folder / ".lock"):
+    with in_one_line(folder, url), contextlib.ExitStack() as life:
+        with locked(folder / LOCK):  # who looks for the dead holds it too
             study = _open_or_begin(folder, url, stated, ranges)
-        with locked(alive):
-            yield Joined(study, folder, ranges, owner)
-            alive.unlink()  # after an error it stays: the next process sees what is left undone
+            life.enter_context(locked(alive))
+        yield Joined(study, folder, ranges, owner)
+        alive.unlink()  # after an error it stays: the next process sees what is left undone
 
 
 def refuse_another(folder: Path, url: str | None, stated: Mapping[str, Any]) -> None:
@@ -129,11 +130,13 @@ def refuse_another(folder: Path, url: str | None, stated: Mapping[str, Any]) -> 
     """
     if url is None and not (folder / DATABASE).exists():
         return
-    with in_one_line(folder, url), contextlib.suppress(KeyError):  # no study has that name yet
-        study = optuna.load_study(
-            storage=open_storage(folder, url), study_name=folder.resolve().name
-        )
-        check_study(folder, study, stated)
+    with contextlib.ExitStack() as held, in_one_line(folder, url):
+        if url is None:  # another process may be making it
+            held.enter_context(locked(folder / LOCK))
+        storage = open_storage(folder, url)
+        with contextlib.suppress(KeyError):  # no study has that name yet
+            study = optuna.load_study(storage=storage, study_name=folder.resolve().name)
+            check_study(folder, study, stated)
 
 
 def _open_or_begin(
@@ -166,7 +169,7 @@ def claim(joined: Joined, wanted: int) -> Trial | None:
 
     One that was cut off comes before a new one.
     """
-    with locked(joined.folder / ".lock"):
+    with locked(joined.folder / LOCK):
         _give_back_the_dead(joined)
         if sum(map(_counts, joined.study.get_trials(deepcopy=False))) >= wanted:
             return None

@@ -119,10 +119,11 @@ def tune(
     started, before = time.perf_counter(), _ended(joined)
     while (trial := claim(joined, wanted)) is not None:
         ended = _ended(joined)
-        for step in _one(joined, trial, base, given):
-            done = ended + step.share_done
-            pace = (time.perf_counter() - started) / (done - before)  # of all processes together
-            yield TrialStep(trial.number, step, done / wanted, max(wanted - done, 0) * pace)
+        with contextlib.closing(_one(joined, trial, base, given)) as steps:
+            for step in steps:
+                done = ended + step.share_done
+                pace = (time.perf_counter() - started) / (done - before)  # of all processes
+                yield TrialStep(trial.number, step, done / wanted, max(wanted - done, 0) * pace)
         rows = rows_of(joined)
         yield TrialEnd(rows[trial.number], _ended(joined), best_of(rows))
 
