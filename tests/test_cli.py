@@ -16,7 +16,8 @@ from reelsense.model.recipe import Recipe
 from reelsense.model.settings import flag
 
 VERBS = [
-    "predict", "info", "doctor", "train", "distil", "pretrain", "evaluate", "export", "compare",
+    "predict", "info", "doctor", "train", "distil", "pretrain", "tune", "evaluate", "export",
+    "compare",
     "data", "download", "recipes",
 ]  # fmt: skip
 
@@ -47,7 +48,7 @@ def test_help_lists_the_verbs_in_the_order_of_use(reelsense):
     assert reelsense("-h") == (code, out, err)
 
 
-@pytest.mark.parametrize("verb", ["train", "distil"])
+@pytest.mark.parametrize("verb", ["train", "distil", "tune"])
 def test_help_of_a_training_names_every_value_of_a_recipe(reelsense, verb):
     shown = reelsense(verb, "--help")[1].partition("Values of the recipe:")[2]
     for field in dataclasses.fields(Recipe):
@@ -109,6 +110,11 @@ def test_version(reelsense):
         (MemoryError(), 1, "out of memory; try a smaller --batch-tokens or --hidden"),
         (RuntimeError("could not allocate memory"), 1, "out of memory; try"),
         (ModuleNotFoundError(name="onnx"), 1, 'the package onnx; install it with: pip install "re'),
+        (
+            ModuleNotFoundError(name="optuna"),
+            1,
+            'install it with: pip install "reelsense[train,tune]"',
+        ),
         (PermissionError(13, "Permission denied", "x.csv"), 1, "x.csv: Permission denied"),
         (click.BadParameter("is odd."), 2, "is odd; see `reelsense"),
     ],

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "bundle": TRAINING | {"bundle"},
     "inference": FOUNDATION | GROUND | {"bundle", "inference"},
     "experiments": TRAINING | {"bundle", "experiments"},
-    "verbs": TRAINING | {"download", "bundle", "inference", "experiments", "verbs"},
+    "verbs": TRAINING | {"download", "bundle", "experiments", "inference", "verbs"},
     "cli": FOUNDATION | {"verbs"},
     "__main__": {"cli"},
 }
@@ -35,7 +35,7 @@ MAY_IMPORT = {
 FROM_RUNS = {"bundle/export.py", "bundle/held_out.py"}
 HEAVY = [
     "torch", "matplotlib", "pyarrow", "sklearn", "scipy", "jinja2", "safetensors", "onnx",
-    "rich", "pygments", "markdown_it",
+    "rich", "pygments", "markdown_it", "optuna", "sqlalchemy",
 ]  # fmt: skip
 LIGHT = [
     "reelsense",
@@ -46,6 +46,7 @@ LIGHT = [
     "reelsense.text.sentences",
     "reelsense.evaluation.metrics",
     "reelsense.evaluation.calibrate",
+    "reelsense.experiments.ranges",
     "reelsense.bundle.protobuf",
     "reelsense.bundle.onnx_file",
     "reelsense.bundle.folder",

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from reelsense import __version__
-from reelsense.errors import INSTALL, BadInput, Failure
-from reelsense.verbs import comparing, data, finished, prediction, pretraining, training
+from reelsense.errors import INSTALL, INSTALL_TUNE, BadInput, Failure, is_out_of_memory
+from reelsense.verbs import comparing, data, finished, prediction, pretraining, training, tuning
 from reelsense.verbs.interruption import Interrupted
 
 
@@ -36,11 +36,12 @@ def main() -> None:
     except Interrupted as error:
         code = _refuse(str(error), error.code)
     except ModuleNotFoundError as error:
-        code = _refuse(f"this needs the package {error.name}; install it with: {INSTALL}", 1)
+        install = INSTALL_TUNE if error.name == "optuna" else INSTALL
+        code = _refuse(f"this needs the package {error.name}; install it with: {install}", 1)
     except OSError as error:
         code = _refuse(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         code = _refuse("out of memory; try a smaller --batch-tokens or --hidden", 1)
     except _Unread:
@@ -54,12 +55,6 @@ def _refuse(message: str, code: int) -> int:
     """Print an error as one line and return the exit code."""
     click.echo("reelsense: " + " ".join(message.split()), err=True)
     return code
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Say whether memory was short; torch says so with a RuntimeError."""
-    said = str(error)
-    return isinstance(error, MemoryError) or "allocate memory" in said or "out of memory" in said
 
 
 @contextlib.contextmanager
@@ -104,6 +99,7 @@ for verb in (
     training.train,
     training.distil,
     pretraining.pretrain,
+    tuning.tune,
     finished.evaluate,
     finished.export,
     comparing.compare,

@@ -10,3 +10,10 @@ class Failure(RuntimeError):
 
 
 INSTALL = 'pip install "reelsense[train]"'  # what brings a package that is missing
+INSTALL_TUNE = 'pip install "reelsense[train,tune]"'  # and the one that searches as well
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether memory was short; torch says so with a RuntimeError."""
+    said = str(error)
+    return isinstance(error, MemoryError) or "allocate memory" in said or "out of memory" in said

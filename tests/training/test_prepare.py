@@ -8,7 +8,7 @@ from reelsense.model.networks import build
 from reelsense.model.recipe import Recipe
 from reelsense.text.reviews import Reviews
 from reelsense.training.checkpoint import weights_hash
-from reelsense.training.prepare import as_read, prepare
+from reelsense.training.prepare import SHAPES_DATA, as_read, prepare
 from reelsense.training.start import Start
 
 GOOD, BAD = ["great", "fine", "loved", "superb"], ["awful", "dull", "hated", "waste"]
@@ -48,6 +48,19 @@ def recipe(tmp_path):
         name="toy", embedding=str(path), hidden=4, min_count=1, max_words=0, cleanup="none",
         max_tokens=0, validation=0.2, test=0.2, split_seed=0,
     )  # fmt: skip
+
+
+def test_the_fields_that_shape_data_are_all_that_are_read_for_them(recipe):
+    """Who keeps prepared data for other recipes relies on it."""
+    read = set()
+
+    class Spied:
+        def __getattr__(self, name):
+            read.add(name)
+            return getattr(recipe.changed(min_films=2), name)
+
+    prepare(Spied(), toy_reviews())
+    assert read == set(SHAPES_DATA)
 
 
 def test_the_vocabulary_is_that_of_the_training_part_alone(recipe):

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import reelsense
-from reelsense.errors import INSTALL, BadInput
+from reelsense.errors import INSTALL, INSTALL_TUNE, BadInput
 from reelsense.verbs import prediction, printing
 from reelsense.verbs.columns import width_of
 from reelsense.verbs.prediction import doctor, info, predict
@@ -428,6 +428,12 @@ def test_doctor_says_what_is_whole_how_fast_and_what_is_missing(run, tiny_bundle
     assert "Missing     not_here  for train, evaluate" in printed
     assert INSTALL in printed
     assert "json" not in printed
+    monkeypatch.setattr(printing, "NEEDS", {"optuna": "tune"})
+    monkeypatch.setattr(printing.util, "find_spec", lambda name: None)
+    printed = run(doctor).stdout
+    assert "Missing     optuna  for tune" in printed
+    assert INSTALL_TUNE in printed
+    monkeypatch.undo()
     monkeypatch.setattr(printing, "NEEDS", {"json": "predict"})
     assert "Missing     nothing; every verb works" in run(doctor).stdout
 
@@ -440,6 +446,6 @@ def test_doctor_tells_what_is_installed_also_of_a_broken_bundle(run, tmp_path, c
 
 def test_every_package_that_doctor_asks_for_is_one_of_the_extra():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    extra = project["project"]["optional-dependencies"]["train"]
-    named = {re.split(r"[><=; ]", line)[0] for line in extra}
+    extras = project["project"]["optional-dependencies"]
+    named = {re.split(r"[><=; ]", line)[0] for line in extras["train"] + extras["tune"]}
     assert {name.replace("sklearn", "scikit-learn") for name in printing.NEEDS} <= named

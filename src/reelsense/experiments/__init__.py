@@ -1,1 +1,1 @@
-"""Questions that take many runs: each is a `reelsense train` of its own. No training code here."""
+"""Questions that take many runs: the third floor, on top of the training and the bundle."""

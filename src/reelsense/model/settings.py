@@ -39,7 +39,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for known in fields(self):
-            _check(known, getattr(self, known.name))
+            check_value(known, getattr(self, known.name))
 
     def changed(self, **values: Any) -> Self:
         """Return the recipe with other values, checked again."""
@@ -92,8 +92,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _check(setting: Field[Any], value: Any) -> None:
-    """Refuse a value of another kind than the default, or out of range."""
+def check_value(setting: Field[Any], value: Any) -> None:
+    """Refuse a value of another kind than the field's default, or out of its range.
+
+    Raises:
+        BadInput: names the flag.
+    """
     kind = type(setting.default)
     if kind is float and type(value) is int:
         value = float(value)

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,12 @@ from reelsense.training.batches import Examples, Ids, Labels
 from reelsense.training.checkpoint import STARTING_WEIGHTS, weights_hash
 from reelsense.training.start import Start
 from reelsense.vectors.glove import WordVectors, coverage, load_vectors
+
+# The fields of a recipe that `prepare` reads: where they are the same, so is what it returns.
+SHAPES_DATA: Final = (
+    "embedding", "cleanup", "min_count", "min_films", "max_words",
+    "validation", "test", "split_seed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,11 @@ class Interrupted(Exception):
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C (or SIGTERM) end the step in hand, and the second end the program."""
+def interruptible(resume: bool = True) -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C (or SIGTERM) end the step in hand, and the second end the program.
+
+    `resume` says whether it takes --resume to go on.
+    """
     asked: list[int] = []
 
     def remember(number: int, _: object) -> None:
@@ -33,10 +36,11 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if asked:
-        raise Interrupted(f"interrupted and saved; {how_to_go_on()}", asked[0])
+        raise Interrupted(f"interrupted and saved; {how_to_go_on(resume)}", asked[0])
 
 
-def how_to_go_on() -> str:
-    """Return the command that goes on with this run."""
-    arguments = [*sys.argv[1:], *([] if "--resume" in sys.argv else ["--resume"])]
+def how_to_go_on(resume: bool = True) -> str:
+    """Return the command that goes on with this work: the same again, with --resume if needed."""
+    more = ["--resume"] if resume and "--resume" not in sys.argv else []
+    arguments = [*sys.argv[1:], *more]
     return f"go on with: {shlex.join(['reelsense', *arguments])}"

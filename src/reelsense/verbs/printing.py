@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from reelsense import __version__
-from reelsense.errors import INSTALL
+from reelsense.errors import INSTALL, INSTALL_TUNE
 from reelsense.verbs.columns import cut, is_coloured
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ NEEDS: Final = {
     "onnx": "export, train --from",
     "rich": "train",
     "pyarrow": "train (GloVe in the package), and reviews in Parquet",
+    "optuna": "tune",
 }
 
 
@@ -111,7 +112,8 @@ def print_installation() -> None:
     width = max(map(len, missing))
     for place, (name, verbs) in enumerate(missing.items()):
         click.echo(f"{'' if place else 'Missing':<10}  {name:<{width}}  for {verbs}")
-    click.echo(f"            predict, info and doctor need none; install all: {INSTALL}")
+    install = INSTALL_TUNE if "optuna" in missing else INSTALL
+    click.echo(f"            predict, info and doctor need none; install all: {install}")
 
 
 def print_bundle(model: "Predictor") -> None:
