@@ -181,15 +181,19 @@ def main() -> None:
 
 
 def put_into_readme(name: str, text: str, by: str = "benchmarks/record.py") -> None:
-    """Write a generated table between its two marks."""
+    """Write a generated table into README, and print it."""
+    put_into(RESULTS.parent / "README.md", name, text, by)
+    print(text)
+
+
+def put_into(page: Path, name: str, text: str, by: str) -> None:
+    """Write what was generated between its two marks on a page."""
     begin, end = f"<!-- {name}: made by {by} -->", f"<!-- /{name} -->"
-    readme = RESULTS.parent / "README.md"
-    before, found, rest = readme.read_text(encoding="utf-8").partition(begin)
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, ended, after = rest.partition(end)
     if not (found and ended):
-        raise SystemExit(f"{readme}: has no place for {name}: {begin} ... {end}")
-    readme.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
-    print(text)
+        raise SystemExit(f"{page}: has no place for {name}: {begin} ... {end}")
+    page.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def test_no_such_recipe_lists_those_that_there_are(tmp_path):
     for name in ("clasic", str(tmp_path / "none.toml"), str(tmp_path)):
         with pytest.raises(BadInput) as caught:
             read_recipe(name)
-        assert f"--recipe {name}: no such recipe" in str(caught.value)
+        assert f"recipe {name}: no such recipe" in str(caught.value)
         assert f"the shipped ones are {', '.join(shipped_recipes())}" in str(caught.value)
 
 

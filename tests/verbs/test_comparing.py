@@ -101,7 +101,8 @@ def test_a_comparison_is_runs_two_tables_pictures_and_a_page(compared):
     assert len(rows_of(folder / "recipes.csv")) == 3
     assert {path.name for path in folder.iterdir() if path.is_file()} == {
         ".lock", "comparison.json", "costs.json", "runs.csv", "recipes.csv", "report.html",
-        "accuracy.png", "costs.png", "curves-accuracy-0.5.png", "curves-loss-0.5.png",
+        "conclusion.txt", "accuracy.png", "costs.png", "curves-accuracy-0.5.png",
+        "curves-loss-0.5.png",
     }  # fmt: skip
     assert "tiny-0.5-0" in (folder / "report.html").read_text()
 
@@ -202,7 +203,7 @@ def test_more_seeds_join_and_what_was_trained_stays(reelsense, here, compared, r
 
 REFUSED = [
     (["compare"], "Missing argument 'RECIPE...'; see `reelsense compare --help`"),
-    (["compare", "nope"], "nope: no such recipe or TOML file; the shipped ones are accurate"),
+    (["compare", "nope"], "recipe nope: no such recipe or TOML file; the shipped ones are"),
     (["compare", "tiny.toml", "--seeds", "0"], "'--seeds': 0 is not in the range"),
     (["compare", "tiny.toml", "--jobs", "0"], "'--jobs': 0 is not in the range"),
     (["compare", "tiny.toml", "tiny.toml"], "recipe tiny.toml: is named twice; once is enough"),

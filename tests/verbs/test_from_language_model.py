@@ -150,7 +150,7 @@ REFUSED = [
     (["--min-films", "2"], "--min-films cannot be changed with --from: lm was made with 5"),
     (["--max-words", "9"], "--max-words cannot be changed with --from: lm was made with 30000"),
     (["--min-count", "2"], "--min-count cannot be changed with --from: lm was made with 1"),
-    (["--recipe", "nope"], "--recipe nope: no such recipe"),
+    (["--recipe", "nope"], "recipe nope: no such recipe"),
     (["--from", "unfinished"], "unfinished: has no weights yet; finish it with `reelsense pret"),
     (["--from", "damaged"], r"damaged/weights\.safetensors: damaged"),
     (["--from", "mixed"], "mixed: 4 words in its tokenizer.json, [0-9]+ in its weights"),

@@ -258,7 +258,7 @@ def test_without_optuna_the_line_that_installs_it(reelsense, here, refused, monk
 
 REFUSED = [
     (["--trials", "0"], "'--trials': 0 is not in the range"),
-    (["--recipe", "nope"], "--recipe nope: no such recipe or TOML file"),
+    (["--recipe", "nope"], "recipe nope: no such recipe or TOML file"),
     (["--range", "hidden"], "--range hidden: write FIELD=LOW..HIGH"),
     (["--range", "hiden=1..2"], "a recipe has no field 'hiden'"),
     (["--range", "hidden=4..8"], "--range hidden=4..8: --hidden sets that field already"),

@@ -20,15 +20,15 @@ Json = dict[str, Any]
 
 
 def write_page(results: Results, summaries: Sequence[Summary], command: str) -> Path:
-    """Write runs.csv, recipes.csv, the pictures and report.html; return the path of the page."""
+    """Write runs.csv, recipes.csv, conclusion.txt, the pictures and report.html, the page."""
     folder = results.plan.folder
     write_atomically(folder / "runs.csv", runs_csv(results))
     write_atomically(folder / "recipes.csv", recipes_csv(summaries))
     pictures = draw(results, summaries)
     source = resources.files("reelsense.experiments").joinpath("comparison.html.j2")
-    content = _content(results, summaries, command) | {
-        "pictures": {path.stem: as_uri(path) for path in pictures}
-    }
+    content = _content(results, summaries, command)
+    write_atomically(folder / "conclusion.txt", content["conclusion"] + "\n")
+    content |= {"pictures": {path.stem: as_uri(path) for path in pictures}}
     page = folder / "report.html"
     write_atomically(page, template(source.read_text("utf-8")).render(content))
     return page

@@ -178,10 +178,10 @@ def read_recipe(name: str) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise BadInput(f"--recipe {name}: not a TOML file (it is not UTF-8)") from None
+        raise BadInput(f"recipe {name}: not a TOML file (it is not UTF-8)") from None
     except OSError:
         raise BadInput(
-            f"--recipe {name}: no such recipe or TOML file; "
+            f"recipe {name}: no such recipe or TOML file; "
             f"the shipped ones are {', '.join(shipped_recipes())}"
         ) from None
     recipe = Recipe.from_toml(text, name)
