@@ -11,7 +11,7 @@ import click
 
 from reelsense import __version__
 from reelsense.errors import INSTALL, BadInput, Failure
-from reelsense.verbs import data, finished, prediction, pretraining, training
+from reelsense.verbs import augmentation, data, finished, prediction, pretraining, training
 from reelsense.verbs.interruption import Interrupted
 
 
@@ -107,6 +107,7 @@ for verb in (
     finished.evaluate,
     finished.export,
     data.data,
+    augmentation.augment,
     data.download,
     data.recipes,
 ):
