@@ -98,11 +98,10 @@ def _print_change(name: str, text: str, new: Sequence[int], tokenizer: "Tokenize
     going = {
         place for kind, first, last, *_ in steps if kind != "equal" for place in range(first, last)
     }
+    ends = [-1, *(end for _, end in places)]
     shown = [
-        _Shown(printable(text[begin:end]), place in going, begin > ends)
-        for place, ((begin, end), ends) in enumerate(
-            zip(places, [0, *(end for _, end in places)], strict=False)
-        )
+        _Shown(printable(text[begin:end]), place in going, begin > ends[place])
+        for place, (begin, end) in enumerate(places)
     ]
     after: list[_Shown] = []
     for kind, first, last, start, stop in steps:
@@ -140,7 +139,7 @@ def _print_marked(title: str, words: Sequence[_Shown], mark: tuple[str, str]) ->
             letters = word.letters
             if not coloured:
                 letters = f"{mark[0] * first}{letters}{mark[1] * last}"
-            pieces.append((" " if word.is_spaced or len(pieces) == 1 else "", {}))
+            pieces.append((" " * (word.is_spaced or len(pieces) == 1), {}))
             pieces.append((letters, STYLES[mark] if is_marked and coloured else {}))
     columns = max(min(shutil.get_terminal_size((80, 24)).columns, WIDEST), 20)
     # What goes into a file or another program has a line each.
