@@ -183,16 +183,15 @@ def as_page(rows: Sequence[Row], judge: str) -> str:
     for row in rows:
         by_guards.setdefault((row.kind, row.strength), {})[row.guards] = row
     lines = [
-        f"How many reviews turn when they are altered: of {first.reviews:,} held-out bundled "
-        "reviews, the\n"
-        f"{first.sure:,} to which {judge} gave a label rather than “uncertain”, those whose\n"
-        "probability then lies on the other side of one half. In brackets Wilson's 95% interval, "
-        "behind\nit the mean share of a review's words that changed. At most "
-        f"{AT_MOST:.0%} may turn with guards.\nMade by `python benchmarks/augmentation.py`, seed "
-        f"{SEED}.\n\n"
-        "The judge has learned from most of these reviews, as it has from nearly all bundled ones: "
-        "it knows\nhow they end, and is surer of them than of others. "
-        "`turned_of_all` in augmentation.csv counts the\nreviews that it was not sure of, too.\n",
+        f"How many reviews turn when they are altered: of {first.reviews:,} bundled reviews of "
+        f"held-out films,\nthe {first.sure:,} to which {judge} gave a label rather than "
+        "“uncertain”,\nthose whose probability then lies on the other side of one half. In "
+        "brackets Wilson's 95%\ninterval, behind it the mean share of a review's words that "
+        "changed (of a shuffled review, of places\nthat hold another word). With guards at most "
+        f"{AT_MOST:.0%} may turn.\nMade by `python benchmarks/augmentation.py`, seed {SEED}.\n\n"
+        "The judge has learned from these reviews, as from all bundled ones: it knows how they "
+        "end, and is\nsurer of them than of others. In augmentation.csv `turned_of_all` counts "
+        "the reviews that it was not\nsure of, too; of these every second may turn.\n",
         f"| kind | strength | guards: {ALL} | guards: {SCARCE} | no guards |",
         "|---|---|---|---|---|",
     ]
