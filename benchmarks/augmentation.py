@@ -191,7 +191,7 @@ def as_page(rows: Sequence[Row], judge: str) -> str:
         f"{AT_MOST:.0%} may turn.\nMade by `python benchmarks/augmentation.py`, seed {SEED}.\n\n"
         "The judge has learned from these reviews, as from all bundled ones: it knows how they "
         "end, and is\nsurer of them than of others. In augmentation.csv `turned_of_all` counts "
-        "the reviews that it was not\nsure of, too; of these every second may turn.\n",
+        "the reviews that it was not\nsure of, too.\n",
         f"| kind | strength | guards: {ALL} | guards: {SCARCE} | no guards |",
         "|---|---|---|---|---|",
     ]

@@ -17,7 +17,7 @@ from reelsense.model.settings import flag
 
 VERBS = [
     "predict", "info", "doctor", "train", "distil", "pretrain", "evaluate", "export", "data",
-    "download", "recipes",
+    "augment", "download", "recipes",
 ]  # fmt: skip
 
 

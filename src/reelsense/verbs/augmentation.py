@@ -10,9 +10,7 @@ import click
 
 from reelsense.errors import BadInput
 from reelsense.model.recipe import Recipe
-from reelsense.text.words import tokenize
-from reelsense.verbs.columns import Piece, Style, is_coloured, is_terminal, wrapped
-from reelsense.verbs.explaining import WIDEST
+from reelsense.verbs.columns import WIDEST, Piece, Style, is_coloured, is_terminal, wrapped
 from reelsense.verbs.options import data_options, read, recipe_options, source_of
 from reelsense.verbs.printing import printable
 
@@ -56,6 +54,9 @@ def augment(
     plan = Recipe(augment="eda", min_count=1).changed(**chosen)
     if plan.augment == "none":
         raise BadInput("--augment none changes nothing; name another kind")
+
+    from reelsense.text.words import tokenize
+
     if text is not None and not tokenize(text):
         raise BadInput("TEXT has no words; give a review in quotes, or leave it out")
     reviews = read(source_of(data, text_column, label_column, labels))
