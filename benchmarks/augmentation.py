@@ -2,8 +2,8 @@
 
     python benchmarks/augmentation.py [--reviews N]
 
-Reviews of films that the guards have not seen (the held-out parts of the split of `reelsense
-train`) are altered once in each way, with the guards, with guards that know the labels of a
+Reviews of films that the guards have not seen (the validation part of `reelsense train`) are
+altered once in each way, with the guards, with guards that know the labels of a
 hundredth of the training reviews alone, and without any. Judge is `accurate`; it counts where it
 was sure before, that is where it gave a label rather than "uncertain". Writes
 results/augmentation.csv and results/augmentation.md; with --reviews, only prints what N of the
@@ -95,7 +95,7 @@ def read_material() -> Material:
     tokenizer = Tokenizer.fit(reviews.texts, min_count=1)
     ids = [tokenizer.encode(text) for text in reviews.texts]
     training = Examples([ids[row] for row in parts.train], reviews.labels[parts.train])
-    held_out = [ids[row] for row in (*parts.validation, *parts.test) if len(ids[row])]
+    held_out = [ids[row] for row in parts.validation if len(ids[row])]
     vectors = load_vectors(BUNDLED, tokenizer.vocabulary)
     return Material(tokenizer.vocabulary, vectors, training, held_out)
 
