@@ -3,11 +3,10 @@
     python benchmarks/augmentation.py [--reviews N]
 
 Reviews of films that the guards have not seen (the validation part of `reelsense train`) are
-altered once in each way, with the guards, with guards that know the labels of a
-hundredth of the training reviews alone, and without any. Judge is `accurate`; it counts where it
-was sure before, that is where it gave a label rather than "uncertain". Writes
-results/augmentation.csv and results/augmentation.md; with --reviews, only prints what N of the
-reviews say.
+altered once in each way, with the guards, with guards that know the labels of a hundredth of the
+training reviews alone, and without any. Judge is `accurate`; it counts where it was sure before,
+that is where it gave a label rather than "uncertain". Writes results/augmentation.csv and
+results/augmentation.md; with --reviews, only prints what N of the reviews say.
 """
 
 import argparse

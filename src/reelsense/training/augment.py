@@ -3,9 +3,9 @@
 The kinds of Wei & Zou, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text
 Classification Tasks", EMNLP 2019: words replaced, inserted, swapped, deleted; and sentences that
 change places. In the place of their WordNet synonyms stand neighbours among the word vectors,
-because no package brings WordNet in a wheel under a licence as free as WordNet's own. Neighbours
-of "good" include "bad", so guards decide what may be touched; what they are worth is measured by
-benchmarks/augmentation.py.
+because no package was found that carries WordNet in a wheel, with its licence and not as pickles.
+Neighbours of "good" include "bad", so guards decide what may be touched; what they are worth is
+measured by benchmarks/augmentation.py.
 
 Works on token ids, on all chosen reviews at once: an epoch of 20,000 takes a second or two.
 """
@@ -224,10 +224,15 @@ def _wanted(texts: _Texts, strength: float) -> Numbers:
 def _chosen(may: Flags, texts: _Texts, wanted: Numbers, dice: np.random.Generator) -> Numbers:
     """Return up to `wanted` places of each review, of those that `may` be, in a random order."""
     places = np.flatnonzero(may)
-    places = places[np.argsort(texts.owners[places] + dice.random(len(places)))]
+    places = places[_shuffled_within(texts.owners[places], dice)]
     owners = texts.owners[places]
     rank = np.arange(len(places)) - np.searchsorted(owners, owners)
     return places[rank < wanted[owners]]
+
+
+def _shuffled_within(owners: Numbers, dice: np.random.Generator) -> Numbers:
+    """Return a random order of the entries of each owner, owner by owner, (N,)."""
+    return np.argsort(owners + dice.random(len(owners)) / 2)  # a half never rounds up to one
 
 
 def _may_leave(texts: _Texts, guards: Guards) -> Flags:
@@ -295,7 +300,7 @@ def _shuffled(texts: _Texts, strength: float, guards: Guards, dice: np.random.Ge
     starts = _sentences(texts, guards)
     sizes = np.diff(np.append(starts, len(texts.words)))
     owners = texts.owners[starts]
-    order = np.argsort(owners + dice.random(len(starts)))  # random, review by review
+    order = _shuffled_within(owners, dice)
     first = np.searchsorted(owners, owners)
     before = np.cumsum(sizes[order]) - sizes[order]
     short = before - before[first] < (strength * texts.lengths)[owners]
