@@ -35,7 +35,7 @@ WORDS = {
     ".": (99, 99, None), "!": (50, 50, None), "the": (60, 59, 0.5), "of": (55, 54, 0.6),
     "story": (50, 45, 10.0), "tale": (40, 37, 10.1), "saga": (30, 33, 10.2),  # the last leans away
     "car": (40, 44, 20.0), "truck": (30, 34, 20.1), "van": (2, 2, 20.2),  # too rare
-    "house": (50, 45, 30.0), "palace": (60, 20, 30.1),  # tells
+    "house": (50, 45, 30.0), "palace": (60, 20, 30.1), "hut": (20, 60, 30.2),  # tell
     "superb": (20, 18, 40.0), "lovely": (20, 18, 40.1),  # tell by the lists
     "not": (50, 46, 50.0), "however": (50, 46, 50.1), "but": (50, 46, 50.2),
     "seven": (20, 18, 60.0), "nine": (20, 18, 60.1), "1999": (20, 18, 60.2),
@@ -111,8 +111,8 @@ def test_neighbours_stand_for_each_other_where_they_lean_alike():
 
 
 @pytest.mark.parametrize(
-    "word", ["saga", "van", "house", "palace", "superb", "not", "seven", "1999", "garden", "the",
-             ".", "<unk>"],
+    "word", ["saga", "van", "house", "palace", "hut", "superb", "not", "seven", "1999", "garden",
+             "the", ".", "<unk>"],
 )  # fmt: skip
 def test_other_words_are_replaced_by_none_and_replace_none(word):
     assert replacements(word) == []
@@ -121,7 +121,7 @@ def test_other_words_are_replaced_by_none_and_replace_none(word):
 
 def test_words_that_tell_turn_count_or_are_rare_are_left_alone():
     fixed = {word for word in VOCABULARY if GUARDS.fixed[NUMBER[word]]}
-    assert fixed == {"<pad>", "<unk>", "van", "palace", "superb", "lovely", "not", "however",
+    assert fixed == {"<pad>", "<unk>", "van", "palace", "hut", "superb", "lovely", "not", "however",
                      "but", "seven", "nine", "1999"}  # fmt: skip
 
 

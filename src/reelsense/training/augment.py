@@ -108,7 +108,7 @@ def make_guards(vocabulary: Sequence[str], vectors: WordVectors, training: Examp
     odds, reviews = class_log_odds(training, len(vocabulary))
     listed = TELLING | TURNS | CONTRASTS | NUMBERS
     fixed = np.array([word in listed or any(map(str.isdigit, word)) for word in vocabulary])
-    fixed |= (odds > STRONG) | (odds < -STRONG) | (reviews < KNOWN)
+    fixed |= (np.abs(odds) > STRONG) | (reviews < KNOWN)
     fixed[: UNKNOWN + 1] = True
     words, others = pairs_of_neighbours(vocabulary, vectors, reviews)
     pairs, turned = words * len(vocabulary) + others, others * len(vocabulary) + words
