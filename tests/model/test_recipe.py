@@ -19,6 +19,8 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 def valid(setting):
     """Any value that the field allows by itself."""
     choices, low, high = (setting.metadata[key] for key in ("choices", "low", "high"))
+    if setting.name == "augment":  # shuffle goes without --cleanup classic
+        choices = tuple(choice for choice in choices if choice != "shuffle")
     if choices:
         return st.sampled_from(choices)
     if setting.name in ("validation", "test"):  # together below 1; 0 goes without patience
@@ -132,6 +134,8 @@ def test_values_that_contradict_each_other_name_both_flags():
     assert Recipe(crop_tokens=50, max_tokens=0).crop_tokens == 50  # 0 is no limit
     with pytest.raises(BadInput, match=r"--validation 0\.6 .*--test 0\.4"):
         Recipe(validation=0.6, test=0.4)
+    with pytest.raises(BadInput, match=r"--augment shuffle .*--cleanup classic .*leave out one"):
+        Recipe(augment="shuffle", cleanup="classic")
 
 
 def test_a_bad_value_in_a_file_names_the_file_and_the_flag():

@@ -378,7 +378,6 @@ class Prepared:
         ({"augment": "synonym"}, "--augment must be one of none, neighbour, insert"),
         ({"augment_share": 0.0}, r"--augment-share must be from 0.01 to 1, not 0.0"),
         ({"augment_strength": 1.5}, r"--augment-strength must be from 0.01 to 1, not 1.5"),
-        ({"augment": "shuffle", "cleanup": "classic"}, "leave out one of the two"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(values, said):
