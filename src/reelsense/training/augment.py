@@ -7,7 +7,7 @@ because no package was found that carries WordNet in a wheel, with its licence a
 Neighbours of "good" include "bad", so guards decide what may be touched; what they are worth is
 measured by benchmarks/augmentation.py.
 
-Works on token ids, on all chosen reviews at once: an epoch of 20,000 takes a second or two.
+Works on token ids, on all chosen reviews at once: 20,000 take a third of a second an epoch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
