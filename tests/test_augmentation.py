@@ -55,9 +55,17 @@ def test_share_changed():
 
 
 @pytest.fixture(scope="module")
-def rows():
-    toy = material()
-    return measure(judge, 0.6, toy.held_out, augmentation.guards_to_compare(toy))
+def compared():
+    """The guards of the toy, in whose WordNet "grand" and "grim" are synonyms."""
+    pairs = np.array([GRAND, GRIM]), np.array([GRIM, GRAND])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reelsense.training.augment.synonyms", lambda _: pairs)
+        return augmentation.guards_to_compare(material())
+
+
+@pytest.fixture(scope="module")
+def rows(compared):
+    return measure(judge, 0.6, material().held_out, compared)
 
 
 def test_every_way_is_measured_and_with_guards_no_review_turns(rows):
@@ -71,19 +79,24 @@ def test_every_way_is_measured_and_with_guards_no_review_turns(rows):
         assert row.low <= row.turned <= row.high
         if row.guards != NONE:
             assert row.turned == 0
-        elif row.kind in ("neighbour", "eda"):
+        elif row.kind in ("synonym", "neighbour", "eda"):
             assert row.changed > 0.02
     without = {row.kind: row for row in rows if row.guards == NONE and row.strength == 0.2}
     assert without["swap"].turned == without["shuffle"].turned == 0  # a judge that counts
 
 
-def test_a_judge_that_sees_every_change_is_believed(rows):
+def test_synonyms_are_measured_with_guards_of_their_own(compared, rows):
+    assert [guards.choices.sum() for _, guards in compared.values()] == [0, 0, 2]
+    own = {row.strength: row for row in rows if row.kind == "synonym" and row.guards == NONE}
+    assert (own[0.1].turned, own[0.2].turned) == (0, 1)  # 3 and 6 of 10 words that tell
+
+
+def test_a_judge_that_sees_every_change_is_believed(compared):
     toy = material()
-    guards = augmentation.guards_to_compare(toy)
     told = {row.tobytes() for row in toy.held_out}
     strict = measure(
         lambda ids: np.array([0.9 if row.tobytes() in told else 0.1 for row in ids]),
-        0.6, toy.held_out, {NONE: guards[NONE]},
+        0.6, toy.held_out, {NONE: compared[NONE]},
     )  # fmt: skip
     assert all(row.turned == 1 for row in strict if row.kind in ("neighbour", "insert", "delete"))
 

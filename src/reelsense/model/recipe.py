@@ -93,7 +93,7 @@ class Recipe(Settings):
     augment: str = setting(
         "none",
         "how training reviews are altered, anew each epoch (`reelsense augment` shows it)",
-        choices=("none", "neighbour", "insert", "swap", "delete", "eda", "shuffle"),
+        choices=("none", "synonym", "neighbour", "insert", "swap", "delete", "eda", "shuffle"),
     )
     augment_share: float = setting(0.5, "share of them that are altered", low=0.01, high=1)
     augment_strength: float = setting(

@@ -2,8 +2,8 @@
 
 The kinds of Wei & Zou, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text
 Classification Tasks", EMNLP 2019: words replaced, inserted, swapped, deleted; and sentences that
-change places. In the place of their WordNet synonyms stand neighbours among the word vectors,
-because no package was found that carries WordNet in a wheel, with its licence and not as pickles.
+change places. Words give way to their WordNet synonyms, or to neighbours among the word vectors.
+`insert` and `eda`, which need no package more, put in neighbours where Wei & Zou have synonyms.
 Neighbours of "good" include "bad", so guards decide what may be touched; what they are worth is
 measured by benchmarks/augmentation.py.
 
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from reelsense.errors import BadInput
 from reelsense.model.recipe import Recipe
 from reelsense.text.tokenizer import UNKNOWN
-from reelsense.text.words import STOP_WORDS
+from reelsense.text.wordnet import synonyms
+from reelsense.text.words import is_classic
 from reelsense.training.batches import Examples, Ids
 from reelsense.training.counterfactual import PIECES, TELLING, TURNS
 from reelsense.training.prepare import Prepared
@@ -59,14 +60,14 @@ class Guards:
 
     Attributes:
         fixed: (V,); where a word is left alone, wherever it stands.
-        neighbours: (V, K); the words that may stand for each or beside it, nearest first.
+        substitutes: (V, K); words that may stand for each or beside it: neighbours or synonyms.
         choices: (V,); how many of these there are.
         ends: (V,); marks behind which a sentence may begin.
         binds: (V,); words with which none begins.
     """
 
     fixed: Flags
-    neighbours: NDArray[np.int32]
+    substitutes: NDArray[np.int32]
     choices: Numbers
     ends: Flags
     binds: Flags
@@ -85,38 +86,44 @@ def guards_of(recipe: Recipe, prepared: Prepared) -> Guards:
     """Return the guards of a run, which know its training reviews alone.
 
     Raises:
-        BadInput: the recipe asks for neighbours of words, and none has one.
+        BadInput: the recipe asks for substitutes and no word has one, or WordNet is missing.
     """
+    words, kind = prepared.tokenizer.vocabulary, recipe.augment
     training = prepared.examples(recipe, "train")
-    guards = make_guards(prepared.tokenizer.vocabulary, prepared.vectors, training)
-    if recipe.augment in ("neighbour", "insert", "eda") and not guards.choices.any():
+    guards = make_guards(words, prepared.vectors, training, kind == "synonym")
+    if kind in ("synonym", "neighbour", "insert", "eda") and not guards.choices.any():
+        vectors = "" if kind == "synonym" else "name other vectors with --embedding, "
         raise BadInput(
-            f"--augment {recipe.augment}: no word of the training reviews has another that may "
-            "stand for it; bring more reviews, name other vectors with --embedding, or choose "
-            "swap, delete or shuffle"
+            f"--augment {kind}: no word of the training reviews has another that may stand for it; "
+            f"bring more reviews, {vectors}or choose swap, delete or shuffle"
         )
     return guards
 
 
-def make_guards(vocabulary: Sequence[str], vectors: WordVectors, training: Examples) -> Guards:
+def make_guards(
+    vocabulary: Sequence[str], vectors: WordVectors, training: Examples, by_synonyms: bool = False
+) -> Guards:
     """Return what augmentation may do with the words, after labelled reviews.
 
     Left alone are words that tell (by their log-odds, or by the lists of `counterfactual`), that
-    turn what is said, that count, and those that too few reviews hold. A word may stand for
-    another where each is among the other's nearest and both lean to the same class.
+    turn what is said, that count, and those that too few reviews hold. A word may stand for another
+    where both lean to the same class and each is among the other's nearest, or its synonym.
     """
     odds, reviews = class_log_odds(training, len(vocabulary))
     listed = TELLING | TURNS | CONTRASTS | NUMBERS
     fixed = np.array([word in listed or any(map(str.isdigit, word)) for word in vocabulary])
     fixed |= (np.abs(odds) > STRONG) | (reviews < KNOWN)
     fixed[: UNKNOWN + 1] = True
-    words, others = pairs_of_neighbours(vocabulary, vectors, reviews)
+    if by_synonyms:
+        words, others = pairs_of_synonyms(vocabulary, reviews)
+    else:
+        words, others = pairs_of_neighbours(vocabulary, vectors, reviews)
     pairs, turned = words * len(vocabulary) + others, others * len(vocabulary) + words
     allowed = np.isin(pairs, turned) & (odds[words] * odds[others] > 0)
     allowed &= ~fixed[words] & ~fixed[others]
-    neighbours, choices = as_table(words[allowed], others[allowed], len(vocabulary))
+    substitutes, choices = as_table(words[allowed], others[allowed], len(vocabulary))
     ends, binds = (np.array([word in marks for word in vocabulary]) for marks in (ENDS, BINDS))
-    return Guards(fixed, neighbours, choices, ends, binds)
+    return Guards(fixed, substitutes, choices, ends, binds)
 
 
 def class_log_odds(examples: Examples, words: int) -> tuple[NDArray[np.float64], Numbers]:
@@ -140,14 +147,23 @@ def class_log_odds(examples: Examples, words: int) -> tuple[NDArray[np.float64],
 def pairs_of_neighbours(
     vocabulary: Sequence[str], vectors: WordVectors, reviews: Numbers
 ) -> tuple[Numbers, Numbers]:
-    """Return words in rising order, each `NEIGHBOURS` times, and its nearest, the nearest first.
-
-    Of those alone that are in use, have a vector and a meaning of their own: no marks, stop words.
-    """
-    told = [word.isalpha() and len(word) > 1 and word not in STOP_WORDS for word in vocabulary]
-    rows = np.flatnonzero(np.array(told) & vectors.found & (reviews >= KNOWN))
+    """Return words in use, in rising order, each `NEIGHBOURS` times, and its nearest of them."""
+    rows = np.flatnonzero(_in_use(vocabulary, reviews) & vectors.found)
     near = nearest(vectors.matrix[rows], NEIGHBOURS)
     return np.repeat(rows, near.shape[1]), rows[near.ravel()]
+
+
+def pairs_of_synonyms(vocabulary: Sequence[str], reviews: Numbers) -> tuple[Numbers, Numbers]:
+    """Return words in use, in rising order, each as often as it has synonyms, and these."""
+    words, others = synonyms(vocabulary)
+    may = _in_use(vocabulary, reviews)
+    kept = may[words] & may[others]
+    return words[kept], others[kept]
+
+
+def _in_use(vocabulary: Sequence[str], reviews: Numbers) -> Flags:
+    """Say which words are in use and have a meaning of their own: no marks, no stop words."""
+    return np.array([is_classic(word) for word in vocabulary]) & (reviews >= KNOWN)
 
 
 def nearest(matrix: NDArray[np.float32], most: int) -> Numbers:
@@ -252,11 +268,11 @@ def _may_leave(texts: _Texts, guards: Guards) -> Flags:
 def _others(words: Ids, guards: Guards, dice: np.random.Generator) -> Ids:
     """Return for each word one of those that may stand for it."""
     choice = (dice.random(len(words)) * guards.choices[words]).astype(np.int64)
-    return guards.neighbours[words, choice]
+    return guards.substitutes[words, choice]
 
 
 def _replaced(texts: _Texts, strength: float, guards: Guards, dice: np.random.Generator) -> _Texts:
-    """Put neighbours in the place of words."""
+    """Put neighbours, or synonyms, in the place of words."""
     places = _chosen(guards.choices[texts.words] > 0, texts, _wanted(texts, strength), dice)
     words = texts.words.copy()
     words[places] = _others(words[places], guards, dice)
@@ -324,6 +340,7 @@ def _sentences(texts: _Texts, guards: Guards) -> Numbers:
 
 EDA: Final = ("neighbour", "insert", "swap", "delete")
 ALTERED: Final[Mapping[str, Callable[[_Texts, float, Guards, np.random.Generator], _Texts]]] = {
+    "synonym": _replaced,
     "neighbour": _replaced,
     "insert": _inserted,
     "swap": _swapped,

@@ -32,6 +32,12 @@ TIGHT: Final = frozenset(".,!?;:)]'") | {"n't", "..."}  # what stands close to t
 @click.argument("text", required=False)
 @click.option("--count", type=click.IntRange(1, 1000), default=3, metavar="N", show_default=True,
               help="How many reviews, or how many times TEXT, to alter.")  # fmt: skip
+@click.option(
+    "--show",
+    is_flag=True,
+    expose_value=False,
+    help="Show before and after: all that this verb does, also without the flag.",
+)
 @data_options
 @recipe_options(Recipe, SHOWN)
 def augment(
@@ -47,7 +53,8 @@ def augment(
 
     Of training reviews of --data, chosen by --seed, or of TEXT. Which words are left alone is
     learned from the training reviews, as `reelsense train --augment` does. By default eda: one of
-    neighbour, insert, swap and delete for each review.
+    neighbour, insert, swap and delete for each review. synonym asks WordNet, an extra:
+    pip install "reelsense[synonyms]".
     """
     chosen = {key: value for key, value in changes.items() if value is not None}
     # Every word of the training reviews has a number, so that each can be shown wherever it goes.
