@@ -5,8 +5,9 @@
 Reviews of films that the guards have not seen (the validation part of `reelsense train`) are
 altered once in each way, with the guards, with guards that know the labels of a hundredth of the
 training reviews alone, and without any. Judge is `accurate`; it counts where it was sure before,
-that is where it gave a label rather than "uncertain". Writes results/augmentation.csv and
-results/augmentation.md; with --reviews, only prints what N of the reviews say.
+that is where it gave a label rather than "uncertain". Needs the extra `synonyms`. Writes
+results/augmentation.csv and results/augmentation.md; with --reviews, only prints what N of the
+reviews say.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import io
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from reelsense.training.augment import (
     class_log_odds,
     make_guards,
     pairs_of_neighbours,
+    pairs_of_synonyms,
 )
 from reelsense.training.batches import Examples, Ids
 from reelsense.training.measure import code_version
@@ -52,6 +54,7 @@ ALL, SCARCE, NONE = "all labels", "1% of the labels", "none"
 
 Chances = NDArray[np.float64]
 Judge = Callable[[Sequence[Ids]], Chances]
+Pair = tuple[Guards, Guards]  # with neighbours to put in, and with synonyms
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,36 +102,46 @@ def read_material() -> Material:
     return Material(tokenizer.vocabulary, vectors, training, held_out)
 
 
-def guards_to_compare(material: Material) -> dict[str, Guards]:
-    words, vectors, training = material.vocabulary, material.vectors, material.training
+def guards_to_compare(material: Material) -> dict[str, Pair]:
+    training = material.training
     order = np.random.default_rng(SEED).permutation(len(training))
     few = training.take(order[: round(FEW * len(training))])
-    guarded = make_guards(words, vectors, training)
+    guarded = both_guards(material, training)
     return {
         ALL: guarded,
-        SCARCE: make_guards(words, vectors, few),
-        NONE: without_guards(material, guarded),
+        SCARCE: both_guards(material, few),
+        NONE: without_guards(material, guarded[0]),
     }
 
 
-def without_guards(material: Material, guards: Guards) -> Guards:
-    """Any word may go, and any word in use gives way to any of its nearest."""
-    size = len(material.vocabulary)
+def both_guards(material: Material, training: Examples) -> Pair:
+    words, vectors = material.vocabulary, material.vectors
+    return make_guards(words, vectors, training), make_guards(words, vectors, training, True)
+
+
+def without_guards(material: Material, guards: Guards) -> Pair:
+    """Any word may go, and any word in use gives way to any of its nearest, or its synonyms."""
+    words, size = material.vocabulary, len(material.vocabulary)
     in_use = class_log_odds(material.training, size)[1]
-    pairs = pairs_of_neighbours(material.vocabulary, material.vectors, in_use)
-    neighbours, choices = as_table(*pairs, size)
     nothing = np.zeros(size, np.bool_)
-    return replace(guards, fixed=nothing, binds=nothing, neighbours=neighbours, choices=choices)
+
+    def giving_way(pairs: tuple[NDArray[np.int64], NDArray[np.int64]]) -> Guards:
+        substitutes, choices = as_table(*pairs, size)
+        return Guards(nothing, substitutes, choices, guards.ends, nothing)
+
+    nearest = pairs_of_neighbours(words, material.vectors, in_use)
+    return giving_way(nearest), giving_way(pairs_of_synonyms(words, in_use))
 
 
 def measure(
-    judge: Judge, confidence: float, ids: Sequence[Ids], compared: dict[str, Guards]
+    judge: Judge, confidence: float, ids: Sequence[Ids], compared: dict[str, Pair]
 ) -> list[Row]:
     """A row for each kind, strength and guards. `judge`: reviews to P(positive)."""
     before = judge(ids)
     rows = []
-    for name, guards in compared.items():
+    for name, (by_neighbours, by_synonyms) in compared.items():
         for kind in KINDS:
+            guards = by_synonyms if kind == "synonym" else by_neighbours
             for strength in STRENGTHS:
                 new = altered(ids, kind, strength, guards, np.random.default_rng(SEED))
                 changed = float(np.mean(list(map(share_changed, ids, new))))
