@@ -17,8 +17,7 @@ from reelsense.model.settings import flag
 
 VERBS = [
     "predict", "info", "doctor", "train", "distil", "pretrain", "tune", "evaluate", "export",
-    "compare",
-    "data", "download", "recipes",
+    "compare", "data", "augment", "download", "recipes",
 ]  # fmt: skip
 
 

@@ -11,7 +11,16 @@ import click
 
 from reelsense import __version__
 from reelsense.errors import INSTALL, INSTALL_TUNE, BadInput, Failure, is_out_of_memory
-from reelsense.verbs import comparing, data, finished, prediction, pretraining, training, tuning
+from reelsense.verbs import (
+    augmentation,
+    comparing,
+    data,
+    finished,
+    prediction,
+    pretraining,
+    training,
+    tuning,
+)
 from reelsense.verbs.interruption import Interrupted
 
 
@@ -104,6 +113,7 @@ for verb in (
     finished.export,
     comparing.compare,
     data.data,
+    augmentation.augment,
     data.download,
     data.recipes,
 ):

@@ -21,6 +21,8 @@ def valid(setting):
     choices, low, high = (setting.metadata[key] for key in ("choices", "low", "high"))
     if setting.name == "arch":  # the others have one layer, or no last state
         return st.sampled_from(("bilstm", "bigru", "cnn-lstm"))
+    if setting.name == "augment":  # shuffle goes without --cleanup classic
+        choices = tuple(choice for choice in choices if choice != "shuffle")
     if choices:
         return st.sampled_from(choices)
     if setting.name in ("validation", "test"):  # together below 1; 0 goes without patience
@@ -146,6 +148,8 @@ def test_values_that_contradict_each_other_name_both_flags():
     assert Recipe(crop_tokens=50, max_tokens=0).crop_tokens == 50  # 0 is no limit
     with pytest.raises(BadInput, match=r"--validation 0\.6 .*--test 0\.4"):
         Recipe(validation=0.6, test=0.4)
+    with pytest.raises(BadInput, match=r"--augment shuffle .*--cleanup classic .*leave out one"):
+        Recipe(augment="shuffle", cleanup="classic")
 
 
 def test_a_bad_value_in_a_file_names_the_file_and_the_flag():

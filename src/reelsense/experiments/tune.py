@@ -43,6 +43,7 @@ from reelsense.model.networks import build
 from reelsense.model.recipe import Recipe
 from reelsense.text.alike import words_alike
 from reelsense.text.reviews import Reviews
+from reelsense.training.augment import guards_of
 from reelsense.training.checkpoint import best_epoch, read_history
 from reelsense.training.loop import EpochEnd, Step, train
 from reelsense.training.machine import Machine
@@ -161,6 +162,7 @@ def _train(joined: Joined, trial: Trial, base: Recipe, given: Given) -> Generato
         given.machine,
         make_pools(recipe, prepared, given.unlabelled),
         words_alike(prepared.tokenizer.vocabulary) if recipe.tie_names else [],
+        guards_of(recipe, prepared) if recipe.augment != "none" else None,
     )
     reported: set[int] = set()
 

@@ -100,6 +100,15 @@ class Recipe(Settings):
     counterfactual_share: float = setting(
         0.0, "plain sentences and edits that turn them, in an epoch, for each review"
     )
+    augment: str = setting(
+        "none",
+        "how training reviews are altered, anew each epoch (`reelsense augment` shows it)",
+        choices=("none", "synonym", "neighbour", "insert", "swap", "delete", "eda", "shuffle"),
+    )
+    augment_share: float = setting(0.5, "share of them that are altered", low=0.01, high=1)
+    augment_strength: float = setting(
+        0.1, "share of a review's words that change, at most", low=0.01, high=1
+    )
     soft_share: float = setting(
         0.5,
         "share of the teachers in what a student learns of a labelled review, and of a stretch "
@@ -151,7 +160,11 @@ class Recipe(Settings):
                 f"--validation {self.validation} and --test {self.test} leave nothing to train on; "
                 "together they must stay below 1"
             )
-
+        if self.augment == "shuffle" and self.cleanup == "classic":
+            raise BadInput(
+                "--augment shuffle needs the marks that end sentences, and --cleanup classic takes "
+                "them away; leave out one of the two"
+            )
         if self.patience and not self.validation:
             raise BadInput(
                 f"--patience {self.patience} watches the validation part, and --validation 0 "

@@ -21,6 +21,7 @@ from torch.nn.utils import clip_grad_norm_
 from reelsense.errors import Failure
 from reelsense.model.pooled import Network
 from reelsense.model.recipe import Recipe
+from reelsense.training.augment import Guards, augmented
 from reelsense.training.batches import Batch, Examples, Pool, crop, pad, plan
 from reelsense.training.checkpoint import (
     Position,
@@ -94,12 +95,14 @@ def train(
     machine: Machine,
     pools: Sequence[Pool] = (),
     alike: Sequence[NDArray[np.int64]] = (),
+    guards: Guards | None = None,
 ) -> Generator[Step | EpochEnd]:
     """Train the network, from where the run folder says, and save what each epoch ends with.
 
     Close the generator to interrupt the run between two steps; its state is then saved. Without
     validation reviews an epoch's record has no "validation". Beside the training reviews an epoch
-    draws its share of each pool. The words of each group of `alike` share one vector.
+    draws its share of each pool. The words of each group of `alike` share one vector. With `guards`
+    the training reviews are altered as the recipe says.
 
     Raises:
         Failure: the loss is not a number, or the folder cannot be written.
@@ -131,7 +134,7 @@ def train(
 
     with machine.workers() as workers:
         while position.epoch <= recipe.epochs and not _has_stalled(history, recipe):
-            examples, batches = _plan_epoch(recipe, training, pools, position.epoch)
+            examples, batches = _plan_epoch(recipe, training, pools, position.epoch, guards)
             for rows in batches[position.step :]:
                 started = time.perf_counter()
                 done = (position.epoch - 1 + position.step / len(batches)) / recipe.epochs
@@ -186,12 +189,17 @@ def learning_rate(recipe: Recipe, done: float) -> float:
 
 
 def _plan_epoch(
-    recipe: Recipe, training: Examples, pools: Sequence[Pool], epoch: int
+    recipe: Recipe,
+    training: Examples,
+    pools: Sequence[Pool],
+    epoch: int,
+    guards: Guards | None = None,
 ) -> tuple[Examples, list[NDArray[np.int64]]]:
     """Return the examples of an epoch, cropped if it is not among the last, and its batches."""
     order = np.random.default_rng([recipe.seed, epoch])
     whole = epoch > recipe.epochs - recipe.whole_epochs
-    examples = training.with_more([pool.draw(recipe.seed, epoch) for pool in pools])
+    examples = augmented(training, recipe, guards, epoch)
+    examples = examples.with_more([pool.draw(recipe.seed, epoch) for pool in pools])
     examples = crop(examples, 0 if whole else recipe.crop_tokens, order)
     lengths = [len(ids) for ids in examples.ids]
     return examples, plan(lengths, recipe.batch_reviews, recipe.batch_tokens, order)

@@ -12,6 +12,7 @@ import click
 Style = Mapping[str, Any]  # what click.style takes; an empty one is none
 Piece = tuple[str, Style]
 
+WIDEST: Final = 100  # columns that are read with ease
 AS_EMOJI: Final = "\ufe0f"  # behind a sign: two columns wide, also where it is narrow alone
 _PARTS: Final = re.compile(r"\n| +|[^ \n]+")
 

@@ -14,13 +14,12 @@ import click
 
 from reelsense.text.sentences import LINE_TAG
 from reelsense.text.words import TAGS
-from reelsense.verbs.columns import Piece, Style, cut, is_coloured, is_terminal, wrapped
+from reelsense.verbs.columns import WIDEST, Piece, Style, cut, is_coloured, is_terminal, wrapped
 from reelsense.verbs.printing import COLOURS, notes_on, printable, shortened
 
 if TYPE_CHECKING:
     from reelsense.inference.answers import Evidence, Explanation
 
-WIDEST: Final = 100  # columns that are read with ease
 # Shares of the largest evidence in a text from which on a word is marked, and marked strongly.
 MARKED, STRONG = 0.15, 0.5
 # Colours of their own for letters and ground, which read on dark and on light terminals; the

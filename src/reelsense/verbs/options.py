@@ -61,12 +61,13 @@ def values_of(kind: type[Settings]) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(kind) if field.name not in ("name", "about")]
 
 
-def recipe_options(kind: type[Settings]) -> Callable[[Command], Command]:
-    """Add a flag for every field of a kind of recipe, with its help."""
+def recipe_options(kind: type[Settings], names: Sequence[str] = ()) -> Callable[[Command], Command]:
+    """Add a flag for every field of a kind of recipe, or those of these names, with its help."""
 
     def add(command: Command) -> Command:
         for setting in reversed(values_of(kind)):
-            command = _option(setting)(command)
+            if not names or setting.name in names:
+                command = _option(setting)(command)
         return command
 
     return add

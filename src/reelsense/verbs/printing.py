@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 COLOURS: Final = {"positive": 33, "negative": 166}
 # package: the verbs that need it
 NEEDS: Final = {
-    "torch": "train, evaluate, export",
-    "safetensors": "train, evaluate, export",
+    "torch": "train, augment, evaluate, export",
+    "safetensors": "train, augment, evaluate, export",
     "sklearn": "train, evaluate",
     "scipy": "train, evaluate",
     "matplotlib": "train, evaluate, data, export",
     "jinja2": "train, export",
     "onnx": "export, train --from",
     "rich": "train",
-    "pyarrow": "train (GloVe in the package), and reviews in Parquet",
+    "pyarrow": "train, augment (GloVe in the package), and reviews in Parquet",
     "optuna": "tune",
 }
 

@@ -29,6 +29,7 @@ from reelsense.verbs.options import (
 if TYPE_CHECKING:
     from reelsense.model.pooled import Network
     from reelsense.text.reviews import Reviews
+    from reelsense.training.augment import Guards
     from reelsense.training.batches import Pool
     from reelsense.training.distil import Lessons, Teacher
     from reelsense.training.machine import Machine
@@ -120,6 +121,7 @@ def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -
         return
     reviews, more = read(source), read_unlabelled(source["unlabelled"], source["text_column"])
 
+    from reelsense.training.augment import guards_of
     from reelsense.training.distil import make_lessons, read_teacher
     from reelsense.training.machine import find_machine
     from reelsense.training.measure import write_environment
@@ -131,6 +133,7 @@ def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -
     masters = [read_teacher(teacher, plan, prepared) for teacher in teachers]
     lessons = make_lessons(plan, prepared, more) if masters else None
     pools = [] if masters else make_pools(plan, prepared, more)
+    guards = guards_of(plan, prepared) if plan.augment != "none" else None
     network, hashes = _network(plan, prepared), _hashes(prepared, more, masters)
     # From here on the input is good.
     checkpoint.open_run(run, plan, source, hashes, request.resume)
@@ -139,7 +142,7 @@ def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -
     click.echo(output.what_it_trains_on(usual, plan, prepared, machine))
     if start is not None:
         _note_the_start(run, f"--from {request.origin}", start, prepared)
-    job = _Job(run, plan, prepared, network, machine, pools, lessons, masters)
+    job = _Job(run, plan, prepared, network, machine, pools, guards, lessons, masters)
     try:
         _learn_and_measure(job, ("validation",) if request.trial else ("validation", "test"))
     except KeyboardInterrupt:
@@ -184,7 +187,7 @@ def _learn_and_measure(job: "_Job", wanted: Sequence[str]) -> None:
             plan, prepared, job.lessons, job.masters, machine, run, click.echo
         )
     alike = words_alike(prepared.tokenizer.vocabulary) if plan.tie_names else []
-    running = steps(plan, network, training, validation, run, machine, pools, alike)
+    running = steps(plan, network, training, validation, run, machine, pools, alike, job.guards)
     with interruptible() as interrupted:
         output.draw_training(running, plan, interrupted)
     click.echo(output.what_it_measures_on(prepared, wanted))
@@ -207,6 +210,7 @@ class _Job:
     network: "Network"
     machine: "Machine"
     pools: "list[Pool]"
+    guards: "Guards | None"  # None: no review is altered
     lessons: "Lessons | None"  # of a student, in place of the pools
     masters: "list[Teacher]"
 
