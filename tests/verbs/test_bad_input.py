@@ -51,10 +51,10 @@ REFUSED = [
     (["train", "--crop-tokens", "9", "--max-tokens", "5"], "--crop-tokens 9 is longer than"),
     (
         ["train", "--recipe", "nope"],
-        "ones are accurate, classic, default, quick, small",
+        "ones are accurate, attention, bigru, classic, cnn-lstm",
     ),
     (["train", "--unlabelled", "bundled"], "ask for some with --unlabelled-share"),
-    (["recipes", "nope"], "ones are accurate, classic, default, quick, small"),
+    (["recipes", "nope"], "ones are accurate, attention, bigru, classic, cnn-lstm"),
     (["train", "--recipe", "key.toml"], "key.toml: unknown key 'hiden'"),
     (["train", "--recipe", "value.toml"], "value.toml: --hidden must be a whole number"),
     (["train", "--recipe", "syntax.toml"], "syntax.toml: not valid TOML"),
