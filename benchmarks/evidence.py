@@ -8,7 +8,7 @@ k are deleted, the network reads what is left, and the probability of that label
 comprehensiveness (DeYoung et al. 2020), its mean over all k being AOPC (Samek et al. 2017). The
 methods:
 
-- evidence: ours, exact, out of the one pass that predicts
+- evidence: ours, exact, an output of the graph (relevance through the gates, Arras et al. 2017)
 - Integrated Gradients (Sundararajan et al. 2017): captum, 50 steps from zero vectors
 - occlusion: the fall of the logit when the word alone is deleted, a pass for every word
 - chance: words in random order

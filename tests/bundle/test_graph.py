@@ -114,31 +114,6 @@ def test_evidence_and_bias_add_up_to_the_logit(shape, variant):
         assert not row[length:].any()
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max"])
-def test_a_word_gets_the_changes_that_it_made_to_the_states_that_count(pooling):
-    network = network_of(pooling=pooling)
-    (row,) = rows = reviews([30])
-    (evidence,) = session.run(graph_of(network), rows, ["evidence"])
-    with torch.inference_mode():
-        ids = torch.from_numpy(row.astype(np.int64))[None]
-        states = network.encode(network.embed(ids), torch.tensor([30]), None)[0].numpy()
-    weight = network.output.weight.detach().numpy()[0]
-    expected = np.zeros(30)
-    for unit in range(2 * network.recipe.hidden):
-        # A direction's words in the order in which it read them, and its state before the first.
-        order = range(30) if unit < network.recipe.hidden else range(29, -1, -1)
-        reached = states[:, unit].argmax()
-        before = 0.0
-        for read, word in enumerate(order):
-            change = states[word, unit] - before
-            before = states[word, unit]
-            if pooling == "mean":
-                expected[word] += weight[unit] * change * (30 - read) / 30
-            elif list(order).index(reached) >= read:
-                expected[word] += weight[unit] * change
-    np.testing.assert_allclose(evidence[0], expected, atol=1e-5)
-
-
 @pytest.mark.parametrize(("shape", "variant"), WITH_EVIDENCE, ids=str)
 @pytest.mark.parametrize("hidden", [3, 14, 30])
 def test_a_score_does_not_depend_on_the_batch(shape, variant, hidden):

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from numpy import array, float32, int32, int64, nan, random, resize, uint8
 from onnx import TensorProto, helper, numpy_helper
 
-from reelsense.bundle.onnx_file import ALLOWED_OPS, LARGEST, MOST_NODES, Summary, check_model
+from reelsense.bundle.onnx_file import MOST_NODES, Summary, check_model
+from reelsense.bundle.onnx_nodes import ALLOWED_OPS, LARGEST
 from reelsense.errors import BadInput
 
 NETWORKS = [
@@ -41,6 +42,16 @@ def node(model, op):
 
 def weights(model, name):
     return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
+def body(model):
+    """The graph inside of the last Scan, which is that of the multipliers."""
+    scan = [node for node in model.graph.node if node.op_type == "Scan"][-1]
+    return next(a for a in scan.attribute if a.name == "body").g
+
+
+def of_scan(model, name):
+    return next(a for a in node(model, "Scan").attribute if a.name == name)
 
 
 def put(model, name, values):
@@ -205,7 +216,8 @@ def no_logit(model):
 
 
 def many_nodes(model):
-    model.graph.node.extend([helper.make_node("Relu", ["logit"], [f"n{i}"]) for i in range(300)])
+    room = MOST_NODES - len(model.graph.node)  # but for the nodes of bodies
+    model.graph.node.extend([helper.make_node("Relu", ["logit"], [f"n{i}"]) for i in range(room)])
 
 
 def many_weights(model):
@@ -320,6 +332,132 @@ def long_name(model):
     node(model, "Sigmoid").name = "n" * 201
 
 
+def scan_without_a_body(model):
+    node(model, "Scan").attribute.remove(of_scan(model, "body"))
+
+
+def scan_of_several_bodies(model):
+    of_scan(model, "body").graphs.append(onnx.GraphProto())
+
+
+def body_with_a_body(model):
+    body(model).node.append(node(model, "Scan"))
+
+
+def body_with_a_loop(model):
+    body(model).node[0].op_type = "Loop"
+
+
+def body_with_a_table(model):
+    body(model).node[0].op_type = "Gather"
+
+
+def body_with_a_foreign_operator(model):
+    body(model).node[0].domain = "com.microsoft"
+
+
+def body_with_a_graph_in_a_sum(model):
+    body(model).node[0].attribute.append(helper.make_attribute("body", onnx.GraphProto()))
+
+
+def body_with_weights(model):
+    body(model).initializer.append(numpy_helper.from_array(float32(0), "zero_inside"))
+
+
+def body_with_weights_outside(model):
+    tensor = body(model).initializer.add()
+    tensor.CopyFrom(numpy_helper.from_array(float32(0), "zero_inside"))
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "weights.bin"
+
+
+def body_with_sparse_weights(model):
+    body(model).sparse_initializer.add()
+
+
+def body_that_says_more(model):
+    body(model).value_info.append(body(model).input[0])
+
+
+def body_of_whole_numbers(model):
+    body(model).input[0].type.tensor_type.elem_type = TensorProto.INT64
+
+
+def body_of_another_shape(model):
+    body(model).output[0].type.tensor_type.shape.dim[1].dim_value = 2**40
+
+
+def body_with_one_input_more(model):
+    one = helper.make_tensor_value_info("more", TensorProto.FLOAT, ["B", "H"])
+    body(model).input.append(one)
+
+
+def body_with_one_output_less(model):
+    del body(model).output[-1]
+
+
+def body_that_puts_out_one_value_twice(model):
+    body(model).output[0].CopyFrom(body(model).output[1])
+
+
+def body_that_puts_out_what_it_reads(model):
+    body(model).output[0].CopyFrom(body(model).input[0])
+
+
+def body_from_nowhere(model):
+    body(model).node[0].input[0] = "nothing"
+
+
+def body_before_its_turn(model):
+    body(model).node[0].input[0] = "evidence"  # which is made of what the Scan puts out
+
+
+def body_with_an_input_left_out(model):
+    body(model).node[0].input[1] = ""
+
+
+def body_with_a_name_of_outside(model):
+    body(model).input[0].name = "vectors"
+
+
+def outside_with_a_name_of_a_body(model):
+    model.graph.node.append(helper.make_node("Relu", ["logit"], [body(model).node[0].output[0]]))
+
+
+def outside_that_reads_a_body(model):
+    model.graph.node.append(helper.make_node("Relu", [body(model).node[0].output[0]], ["more"]))
+
+
+def body_of_many_nodes(model):
+    names = [f"n{i}" for i in range(MOST_NODES - len(model.graph.node))]
+    body(model).node.extend([helper.make_node("Identity", ["zero"], [name]) for name in names])
+
+
+def scan_that_reads_nothing(model):
+    of_scan(model, "num_scan_inputs").i = 0
+
+
+def scan_that_carries_nothing(model):
+    of_scan(model, "num_scan_inputs").i = 3
+
+
+def scan_that_reads_without_end(model):
+    of_scan(model, "num_scan_inputs").i = 2**62
+
+
+def scan_in_a_third_direction(model):
+    of_scan(model, "scan_input_directions").ints[0] = 2
+
+
+def scan_of_too_many_directions(model):
+    of_scan(model, "scan_output_directions").ints.append(0)
+
+
+def scan_over_another_axis(model):
+    node(model, "Scan").attribute.append(helper.make_attribute("scan_input_axes", [1, 1]))
+
+
 REFUSED = [
     (external, r"weights outside the bundle \(external data\)"),
     (external_unsaid, r"weights outside the bundle \(external data\)"),
@@ -327,7 +465,7 @@ REFUSED = [
     (foreign_opset, "needs version 1 of the operators 'com.somebody'"),
     (functions, "has functions of its own"),
     (training, "has training information"),
-    (graph_inside, "has graphs inside of nodes"),
+    (graph_inside, "Sigmoid has an attribute 'body' that none of ours has"),
     (loop, "the operator 'Loop'"),
     (sparse, "has sparse weights"),
     (too_short, r"'words' have 479 bytes, which is not shape \(30, 4\)"),
@@ -376,6 +514,36 @@ REFUSED = [
     (table_without_ids, "does not begin with one table of words"),
     (table_of_nothing, "does not begin with one table of words"),
     (long_name, "has a name of more than 200 bytes"),
+    (scan_without_a_body, "does not say 'body'"),
+    (scan_of_several_bodies, "has several graphs inside of a node"),
+    (body_with_a_body, "uses the operator 'Scan' of '' inside of a Scan"),
+    (body_with_a_loop, "uses the operator 'Loop' of '' inside of a Scan"),
+    (body_with_a_table, "uses the operator 'Gather' of '' inside of a Scan"),
+    (body_with_a_foreign_operator, "the operator 'Add' of 'com.microsoft' inside of a Scan"),
+    (body_with_a_graph_in_a_sum, "Add has an attribute 'body' that none of ours has"),
+    (body_with_weights, "has weights inside of a Scan"),
+    (body_with_weights_outside, "has weights inside of a Scan"),
+    (body_with_sparse_weights, "has sparse weights"),
+    (body_that_says_more, r"holds what no graph of ours has \(field 13\)"),
+    (body_of_whole_numbers, r"inside of a Scan, is not float32 of shape \(B, H\)"),
+    (body_of_another_shape, r"inside of a Scan, is not float32 of shape \(B, H\)"),
+    (body_with_one_input_more, "Scan has other inputs and outputs than its body"),
+    (body_with_one_output_less, "Scan has other inputs and outputs than its body"),
+    (body_that_puts_out_one_value_twice, "what no node of its body makes, or one value twice"),
+    (body_that_puts_out_what_it_reads, "what no node of its body makes, or one value twice"),
+    (body_from_nowhere, "Add uses 'nothing', which is not made before"),
+    (body_before_its_turn, "Add uses 'evidence', which is not made before"),
+    (body_with_an_input_left_out, "Add uses '', which is not made before"),
+    (body_with_a_name_of_outside, "Scan makes 'vectors', which is there already"),
+    (outside_with_a_name_of_a_body, "Relu makes '.*', which is there already"),
+    (outside_that_reads_a_body, "Relu uses '.*', which is not made before"),
+    (body_of_many_nodes, rf"has \d+ nodes, more than {MOST_NODES}"),
+    (scan_that_reads_nothing, "Scan has other inputs and outputs than its body"),
+    (scan_that_carries_nothing, "Scan has other inputs and outputs than its body"),
+    (scan_that_reads_without_end, "Scan has other inputs and outputs than its body"),
+    (scan_in_a_third_direction, "Scan does not say which way"),
+    (scan_of_too_many_directions, "Scan does not say which way"),
+    (scan_over_another_axis, "Scan has an attribute 'scan_input_axes' that none of ours has"),
 ]
 
 
@@ -455,10 +623,12 @@ def test_any_bytes_have_one_clear_error(data):
 def mutate(model, chance):
     """Change one thing of a graph, such that it can still be written."""
     graph = model.graph
-    node = graph.node[chance.integers(len(graph.node))]
+    bodies = [a.g for n in graph.node for a in n.attribute if a.name == "body"]
+    nodes = [*graph.node, *(node for inside in bodies for node in inside.node)]
+    node = nodes[chance.integers(len(nodes))]
     tensor = graph.initializer[chance.integers(len(graph.initializer))]
-    names = [t.name for t in graph.initializer] + [name for n in graph.node for name in n.output]
-    kind = chance.integers(7)
+    names = [t.name for t in graph.initializer] + [name for n in nodes for name in n.output]
+    kind = chance.integers(9)
     if kind == 0:
         node.input[chance.integers(len(node.input))] = str(chance.choice([*names, "ids", ""]))
     elif kind == 1:
@@ -481,6 +651,14 @@ def mutate(model, chance):
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     elif kind == 5:
         del node.input[chance.integers(len(node.input)) :]
+    elif kind == 6:  # what a Scan reads and carries
+        scan = next(n for n in graph.node[:: chance.choice([1, -1])] if n.op_type == "Scan")
+        scan.input[chance.integers(len(scan.input))] = str(chance.choice([*names, "ids"]))
+    elif kind == 7:
+        inside = bodies[chance.integers(len(bodies))]
+        ports = inside.input if chance.integers(2) else inside.output
+        left, right = chance.integers(len(ports), size=2)
+        ports[left].name, ports[right].name = ports[right].name, ports[left].name
     else:
         left, right = chance.integers(len(graph.initializer), size=2)
         a, b = graph.initializer[left].name, graph.initializer[right].name

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelsense.bundle.int8 import to_7_bits, to_levels, with_pins
-from reelsense.bundle.nodes import FAR, MICROSOFT, Graph, Layer
+from reelsense.bundle.nodes import FAR, MICROSOFT, Convolution, Graph, Layer, Recurrent
 from reelsense.model.recipe import Recipe
 
 Array = NDArray[np.float32]
@@ -36,10 +36,12 @@ def add_encoder(graph: Graph, recipe: Recipe, weights: Weights, variant: str) ->
         return _cnn(graph, weights, values)
     if recipe.arch == "dpcnn":
         return _dpcnn(graph, weights, recipe, values)
+    below: tuple[tuple[Convolution, ...], ...] = ()
     if recipe.arch == "cnn-lstm":
         values = _convolution(graph, weights, "convolution", values)
         values = graph.add("Relu", [values], "phrases")
-    return _recurrent(graph, weights, recipe, values)
+        below = ((Convolution("convolution", values),),)
+    return _recurrent(graph, weights, recipe, values, below)
 
 
 # --- from both ends -----------------------------------------------------------------------------
@@ -69,8 +71,15 @@ def _bias(weights: Weights, layer: int, cell: str) -> list[Array]:
     return [np.concatenate([row, np.zeros_like(row)]) for row in sums]
 
 
-def _recurrent(graph: Graph, weights: Weights, recipe: Recipe, values: str) -> Layer:
-    """Add the layers of an LSTM or GRU in float32 over values (T, B, width)."""
+def _recurrent(
+    graph: Graph,
+    weights: Weights,
+    recipe: Recipe,
+    values: str,
+    below: tuple[tuple[Convolution, ...], ...],
+) -> Layer:
+    """Add the layers of an LSTM or GRU in float32 over values (T, B, width), which are made so."""
+    made: list[Recurrent] = []
     cell, units = ("gru" if recipe.arch == "bigru" else "lstm"), recipe.hidden
     # torch's GRU takes its reset gate after the product of state and weights, not before.
     more = {"linear_before_reset": 1} if cell == "gru" else {}
@@ -79,18 +88,27 @@ def _recurrent(graph: Graph, weights: Weights, recipe: Recipe, values: str) -> L
             graph.add("Transpose", [f"states_{layer - 1}"], f"turned_{layer}", perm=[0, 2, 1, 3])
             shape = graph.constant("joined_shape", np.array([0, 0, 2 * units], np.int64))
             values = graph.add("Reshape", [f"turned_{layer}", shape], f"joined_{layer}")
-        inputs = [
-            values,
-            graph.constant(f"W_{layer}", np.stack(_both(weights, layer, cell, "weight_ih"))),
-            graph.constant(f"R_{layer}", np.stack(_both(weights, layer, cell, "weight_hh"))),
-            graph.constant(f"B_{layer}", np.stack(_bias(weights, layer, cell))),
-            "lengths",
-        ]
-        outputs = [f"states_{layer}", f"last_{layer}"]
+        parts = {
+            "W": _both(weights, layer, cell, "weight_ih"),
+            "R": _both(weights, layer, cell, "weight_hh"),
+            "B": _bias(weights, layer, cell),
+        }
+        names = {
+            name: graph.constant(f"{name}_{layer}", np.stack(both)) for name, both in parts.items()
+        }
+        inputs = [values, *names.values(), "lengths"]
+        states, last = f"states_{layer}", f"last_{layer}"
         graph.add(
-            cell.upper(), inputs, *outputs, direction="bidirectional", hidden_size=units, **more
+            cell.upper(),
+            inputs,
+            states,
+            last,
+            direction="bidirectional",
+            hidden_size=units,
+            **more,
         )
-    return Layer(f"states_{recipe.layers - 1}", f"last_{recipe.layers - 1}", units)
+        made.append(Recurrent(cell, values, states, units, names))
+    return Layer(states, last, units, made_of=(*below, *made))
 
 
 def _int8_lstm(graph: Graph, weights: Weights) -> Layer:
@@ -139,7 +157,8 @@ def _int8_lstm(graph: Graph, weights: Weights) -> Layer:
         direction="bidirectional",
         hidden_size=units,
     )
-    return Layer("states", "last", units)
+    made = Recurrent("lstm", "vectors", "states", units, {n: n for n in "WRB"}, int8=True)
+    return Layer("states", "last", units, made_of=(made,))
 
 
 # --- convolutions -------------------------------------------------------------------------------
@@ -155,26 +174,33 @@ def _convolution(graph: Graph, weights: Weights, name: str, values: str) -> str:
     graph.constant(f"{name}.weight", weight)
     shape = graph.constant(f"{name}.shape", np.array([width * channels, filters], np.int64))
     flat = graph.add("Reshape", [f"{name}.weight", shape], f"{name}.matrix")
-    before = (width - 1) // 2
+    seen = windows(graph, name, values, width, before=(width - 1) // 2)
+    graph.add("MatMul", [seen, flat], f"{name}.product")
+    bias = graph.constant(f"{name}.bias", weights[f"{name}.bias"])
+    return graph.add("Add", [f"{name}.product", bias], f"{name}.values")
+
+
+def windows(graph: Graph, name: str, values: str, width: int, before: int) -> str:
+    """Add values (T, B, C) side by side with their neighbours: (T, B, width * C).
+
+    `before` are the steps of a window that stand before its own; beyond the ends are zeros.
+    """
     rows = [f"{name}.nothing"] * before + [values] + [f"{name}.nothing"] * (width - 1 - before)
-    first = graph.add("Slice", [values, *_steps(graph, 0, 1)], f"{name}.first")
+    first = graph.add("Slice", [values, *steps(graph, 0, 1)], f"{name}.first")
     graph.add("Mul", [first, "zero"], f"{name}.nothing")
     graph.add("Concat", rows, f"{name}.bordered", axis=0)
     seen = [
         graph.add(
             "Slice",
-            [f"{name}.bordered", *_steps(graph, place, place + 1 - width)],
+            [f"{name}.bordered", *steps(graph, place, place + 1 - width)],
             f"{name}.{place}",
         )
         for place in range(width)
     ]
-    graph.add("Concat", seen, f"{name}.windows", axis=2)
-    graph.add("MatMul", [f"{name}.windows", flat], f"{name}.product")
-    bias = graph.constant(f"{name}.bias", weights[f"{name}.bias"])
-    return graph.add("Add", [f"{name}.product", bias], f"{name}.values")
+    return graph.add("Concat", seen, f"{name}.windows", axis=2)
 
 
-def _steps(graph: Graph, start: int, stop: int, every: int = 1) -> list[str]:
+def steps(graph: Graph, start: int, stop: int, every: int = 1) -> list[str]:
     """Return the constants of a Slice over the steps; `stop` is from the end if not above 0."""
     stop = stop if stop else FAR
     numbers = {
@@ -189,11 +215,14 @@ def _steps(graph: Graph, start: int, stop: int, every: int = 1) -> list[str]:
 def _cnn(graph: Graph, weights: Weights, values: str) -> Layer:
     """Add filters of several widths side by side."""
     seen: list[str] = []
+    made: list[Convolution] = []
     filters = 0
     while (name := f"convolutions.{len(seen)}") + ".weight" in weights:
         filters += len(weights[f"{name}.weight"])
         seen.append(graph.add("Relu", [_convolution(graph, weights, name, values)], f"{name}.relu"))
-    return _alone(graph, graph.add("Concat", seen, "phrases", axis=2), filters)
+        made.append(Convolution(name, seen[-1]))
+    states = graph.add("Concat", seen, "phrases", axis=2)
+    return _alone(graph, states, filters, made_of=(tuple(made),))
 
 
 def _dpcnn(graph: Graph, weights: Weights, recipe: Recipe, values: str) -> Layer:
@@ -220,12 +249,12 @@ def _dpcnn(graph: Graph, weights: Weights, recipe: Recipe, values: str) -> Layer
 
 def _highest(graph: Graph, values: str, name: str) -> str:
     """Add the maximum of three states (T, B, H), every second one: T / 2 rounded up."""
-    first = graph.add("Slice", [values, *_steps(graph, 0, 1)], f"{name}.first")
+    first = graph.add("Slice", [values, *steps(graph, 0, 1)], f"{name}.first")
     nothing = graph.add("Min", [first, "below"], f"{name}.nothing")
     graph.add("Concat", [values, nothing, nothing], f"{name}.bordered", axis=0)
     three = [
         graph.add(
-            "Slice", [f"{name}.bordered", *_steps(graph, place, place - 2, 2)], f"{name}.{place}"
+            "Slice", [f"{name}.bordered", *steps(graph, place, place - 2, 2)], f"{name}.{place}"
         )
         for place in range(3)
     ]
@@ -254,8 +283,9 @@ def _alone(
     features: int,
     is_state: str = "is_word",
     lengths: str = "lengths_64",
+    made_of: tuple[tuple[Convolution, ...], ...] = (),
 ) -> Layer:
     """Return values (steps, B, features) as the states of a layer without direction."""
     graph.add("Where", [f"{is_state}_of_values", values, "zero"], "real_states")
     graph.add("Unsqueeze", ["real_states", "axis_1"], "states")
-    return Layer("states", "", features, ("alone",), is_state, lengths)
+    return Layer("states", "", features, ("alone",), is_state, lengths, made_of)

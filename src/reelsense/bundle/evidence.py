@@ -1,13 +1,15 @@
-"""The nodes that split the logit into what each word adds to it: exact, in the pass that predicts.
+"""The nodes that split the logit into what each word adds to it: relevance through the gates.
 
-T steps, B reviews, H units a direction. With pooling and one linear layer the logit is a sum over
-states, and a state is the sum of its changes: ahead, h_t = (h_0 - 0) + (h_1 - h_0) + ... up to
-h_t. So each word gets the changes that it made to the states that count, and not the whole of a
-state that words before it had built up (the telescoping of Murdoch & Szlam 2017). Backward the
-words behind it come first. A state without direction belongs to its word, or to the middle one of
-the words that a filter saw. Given to the step that a state is read at instead, the evidence is as
-exact but tells less: taking out its first words lowered the probability by 0.31 in the mean, and
-by 0.40 so (benchmarks/evidence.py before and after; Integrated Gradients 0.37).
+T steps, B reviews, F features of a state, D vector dimensions. With pooling and one linear layer
+the logit is a sum over states, each times a multiplier. Layer by layer the multipliers of what a
+layer makes become multipliers of what it reads (`relevance`), down to the word vectors. A word's
+evidence is its vector times its multipliers, and what the biases added at its step. This is
+layer-wise relevance propagation (Bach et al. 2015) with gates as constants (Arras et al. 2017,
+"Explaining Recurrent Neural Network Predictions in Sentiment Analysis").
+
+It adds up to the logit but for rounding: an int8 LSTM rounds its states at each step, and the
+gates are computed again without that. The words share what is left over, each in proportion to
+the size of its evidence.
 
 All names begin with "evidence": who does not ask for it can leave these nodes out
 (`session.without_evidence`), as onnxruntime would compute them for nobody.
@@ -15,9 +17,9 @@ All names begin with "evidence": who does not ask for it can leave these nodes o
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
 
-from reelsense.bundle.nodes import FAR, Graph, Layer
+from reelsense.bundle.nodes import Graph, Layer, Recurrent
+from reelsense.bundle.relevance import through_convolutions, through_recurrent
 from reelsense.model.recipe import Recipe
 
 
@@ -25,110 +27,65 @@ def add_evidence(graph: Graph, recipe: Recipe, output: NDArray[np.float32], laye
     """Add the output "evidence" (B, T), zeros on padding.
 
     Args:
-        graph: with the states of `layer`, "steps" (T,), "lengths_64" (B,) and "divisors" (B,).
+        graph: with "vectors" (T, B, D), the states of `layer`, "steps" (T,), "divisor_of_state"
+            (B, 1), "is_word" (T, B), "logit" (B,) and "bias" (1,).
         recipe: of the network; its pooling is by max, mean or both, or by attention.
-        output: weight of the features in the logit (1, features).
+        output: weight of the features in the logit (1, kinds of pooling * F).
         layer: whose states are pooled.
     """
-    kinds = recipe.pooling.split("+")
-    weights = {
-        kind: weight.reshape(len(layer.sides), layer.units)
-        for kind, weight in zip(kinds, np.split(output[0], len(kinds)), strict=True)
-    }
-    graph.constant("evidence_unit_axis", np.array([2], np.int64))
-    if "max" in weights:
-        compared = ["states_to_compare"]
-        graph.add("ArgMax", compared, "evidence_winners", axis=0, keepdims=0)  # (S, B, H)
-        axes = graph.constant("evidence_step_axes", np.array([1, 2], np.int64))
-        graph.add("Unsqueeze", ["steps", axes], "evidence_steps")  # (T, 1, 1)
+    # Below it tanh(u) is u, and what there is of evidence is nothing.
+    graph.constant("evidence_tiny", np.array(1e-6, np.float32))
+    multipliers = _of_pooling(graph, recipe, output, layer)
     parts = []
-    for direction, side in enumerate(layer.sides):
-        place = graph.constant(f"evidence_{side}", np.array(direction, np.int64))
-        _changes(graph, layer, place, side)
-        if "max" in weights:
-            parts.append(_of_max(graph, weights["max"][direction], place, side))
-        if "mean" in weights:
-            parts.append(_of_mean(graph, weights["mean"][direction], side))
-        if "attention" in weights:
-            parts.append(_of_attention(graph, weights["attention"][direction], side))
-    total = parts[0]
-    for number, part in enumerate(parts[1:]):
+    for number, stage in reversed(list(enumerate(layer.made_of))):
+        name = f"evidence_{number}"
+        if isinstance(stage, Recurrent):
+            multipliers, of_biases = through_recurrent(graph, name, stage, multipliers)
+        else:
+            multipliers, of_biases = through_convolutions(graph, name, stage, multipliers)
+        parts += of_biases
+    graph.add("Mul", ["vectors", multipliers], "evidence_products")
+    total = graph.add("ReduceSum", ["evidence_products", "axis_2"], "evidence_words", keepdims=0)
+    for number, part in enumerate(parts):
         total = graph.add("Add", [total, part], f"evidence_sum_{number}")
-    graph.add("Transpose", [total], "evidence", perm=[1, 0])
+    graph.add("Where", ["is_word", total, "zero"], "evidence_unrounded")  # (T, B)
+    _share_the_rest(graph)
+    graph.add("Transpose", ["evidence_by_step"], "evidence", perm=[1, 0])
 
 
-def _changes(graph: Graph, layer: Layer, place: str, side: str) -> None:
-    """Add by how much each word changed the states of a direction (T, B, H).
-
-    Without a direction, the states.
-    """
-    name = f"evidence_{side}"
-    if side == "alone":
-        graph.add("Gather", [layer.states, place], f"{name}_changes", axis=1)
-        return
-    graph.add("Gather", [layer.states, place], f"{name}_states", axis=1)
-    # The state that the direction came from: one step before it, and nothing before its first.
-    graph.add("Slice", [f"{name}_states", *_slice(graph, f"{name}_one", 0, 1)], f"{name}_first")
-    graph.add("Mul", [f"{name}_first", "zero"], f"{name}_nothing")
-    from_, to = (0, -1) if side == "ahead" else (1, FAR)
-    bounds = _slice(graph, f"{name}_others", from_, to)
-    graph.add("Slice", [f"{name}_states", *bounds], f"{name}_others")
-    before = [f"{name}_nothing", f"{name}_others"]
-    graph.add("Concat", before if side == "ahead" else before[::-1], f"{name}_before", axis=0)
-    graph.add("Sub", [f"{name}_states", f"{name}_before"], f"{name}_changes")
-
-
-def _slice(graph: Graph, name: str, start: int, stop: int) -> list[str]:
-    """Return the constants of a Slice over the steps."""
-    return [
-        graph.constant(f"{name}_start", np.array([start], np.int64)),
-        graph.constant(f"{name}_stop", np.array([stop], np.int64)),
-        "axis_0",
-    ]
+def _of_pooling(graph: Graph, recipe: Recipe, output: NDArray[np.float32], layer: Layer) -> str:
+    """Add by what the pooling and the linear layer multiply each state (T, B, F)."""
+    kinds = recipe.pooling.split("+")
+    parts = []
+    for kind, weight in zip(kinds, np.split(output[0], len(kinds)), strict=True):
+        name = f"evidence_{kind}"
+        graph.constant(f"{name}_weight", weight)
+        if kind == "max":  # the step that won a feature has all of it
+            graph.add("ArgMax", ["states_to_compare"], f"{name}_steps", axis=0, keepdims=0)
+            graph.add("Transpose", [f"{name}_steps"], f"{name}_by_review", perm=[1, 0, 2])
+            shape = np.array([0, len(layer.sides) * layer.units], np.int64)
+            graph.constant(f"{name}_shape", shape)
+            graph.add("Reshape", [f"{name}_by_review", f"{name}_shape"], f"{name}_winners")
+            graph.constant("evidence_axes", np.array([1, 2], np.int64))
+            graph.add("Unsqueeze", ["steps", "evidence_axes"], "evidence_steps")  # (T, 1, 1)
+            graph.add("Equal", ["evidence_steps", f"{name}_winners"], f"{name}_won")
+            parts.append(graph.add("Where", [f"{name}_won", f"{name}_weight", "zero"], name))
+        elif kind == "mean":
+            parts.append(graph.add("Div", [f"{name}_weight", "divisor_of_state"], name))
+        else:
+            parts.append(graph.add("Mul", [f"{name}_weight", "attention"], name))
+    total = parts[0] if len(parts) == 1 else graph.add("Add", parts, "evidence_pooling")
+    return graph.add("Where", ["is_word_of_values", total, "zero"], "evidence_of_states")
 
 
-def _of_max(graph: Graph, weight: NDArray[np.float32], place: str, side: str) -> str:
-    """Add the part of the maximum (T, B): the changes up to the step that reached it."""
-    name = f"evidence_{side}_max"
-    graph.add("Gather", ["evidence_winners", place], f"{name}_winners", axis=0)  # (B, H)
-    compared = ["evidence_steps", f"{name}_winners"]  # (T, B, H)
-    if side == "alone":
-        graph.add("Not", [graph.add("Equal", compared, f"{name}_won")], f"{name}_beyond")
-    else:
-        graph.add("Greater" if side == "ahead" else "Less", compared, f"{name}_beyond")
-    graph.add("Where", [f"{name}_beyond", "zero", f"evidence_{side}_changes"], f"{name}_changes")
-    return _weighted(graph, name, f"{name}_changes", weight)
-
-
-def _of_mean(graph: Graph, weight: NDArray[np.float32], side: str) -> str:
-    """Add the part of the mean (T, B): a change counts in all states from its step on."""
-    name = f"evidence_{side}_mean"
-    if side == "ahead":
-        graph.add("Sub", ["lengths_64", "steps_column"], f"{name}_count")  # (T, B)
-    elif side == "back":
-        graph.add("Add", ["steps_column", "one"], f"{name}_count")  # (T, 1)
-    else:
-        graph.add("Identity", ["one"], f"{name}_count")
-    graph.add("Cast", [f"{name}_count"], f"{name}_count_float", to=TensorProto.FLOAT)
-    graph.add("Div", [f"{name}_count_float", "divisors"], f"{name}_share")
-    changes = _weighted(graph, name, f"evidence_{side}_changes", weight)
-    return graph.add("Mul", [changes, f"{name}_share"], f"{name}_part")
-
-
-def _of_attention(graph: Graph, weight: NDArray[np.float32], side: str) -> str:
-    """Add the part of the attention (T, B): a change counts in all states from its step on."""
-    name = f"evidence_{side}_attention"
-    shares = graph.add("Squeeze", ["attention", "evidence_unit_axis"], f"{name}_here")
-    if side != "alone":
-        reverse = int(side == "ahead")
-        shares = graph.add("CumSum", [shares, "no"], f"{name}_from_here", reverse=reverse)
-    changes = _weighted(graph, name, f"evidence_{side}_changes", weight)
-    return graph.add("Mul", [changes, shares], f"{name}_part")
-
-
-def _weighted(graph: Graph, name: str, values: str, weight: NDArray[np.float32]) -> str:
-    """Add the sum over the units of values (T, B, H) times their weight."""
-    graph.constant(f"{name}_weight", weight)
-    graph.add("Mul", [values, f"{name}_weight"], f"{name}_products")
-    products = [f"{name}_products", "evidence_unit_axis"]
-    return graph.add("ReduceSum", products, f"{name}_sums", keepdims=0)
+def _share_the_rest(graph: Graph) -> None:
+    """Add what rounding left over to the words, in proportion: "evidence_by_step" (T, B)."""
+    graph.add("ReduceSum", ["evidence_unrounded", "axis_0"], "evidence_found", keepdims=0)
+    graph.add("Sub", ["logit", "bias"], "evidence_expected")  # (B,)
+    graph.add("Sub", ["evidence_expected", "evidence_found"], "evidence_rest")
+    graph.add("Abs", ["evidence_unrounded"], "evidence_sizes")
+    graph.add("ReduceSum", ["evidence_sizes", "axis_0"], "evidence_size", keepdims=0)
+    graph.add("Max", ["evidence_size", "evidence_tiny"], "evidence_divisor")
+    graph.add("Div", ["evidence_rest", "evidence_divisor"], "evidence_share")
+    graph.add("Mul", ["evidence_sizes", "evidence_share"], "evidence_given")
+    graph.add("Add", ["evidence_unrounded", "evidence_given"], "evidence_by_step")

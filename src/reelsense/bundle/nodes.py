@@ -1,5 +1,6 @@
 """An ONNX graph in the making: nodes and constants as they come, each under a name of its own."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,27 @@ OPSET = 18
 IR_VERSION = 10  # what onnxruntime 1.20 reads
 MICROSOFT = "com.microsoft"
 FAR = 2**20  # beyond the last step of any text
+STEP = ("B", "H")  # dimensions of the ports of a Scan's body
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """Names of what a bidirectional LSTM or GRU reads, makes and computes with."""
+
+    cell: str  # "lstm" or "gru"
+    values: str  # (T, B, width)
+    states: str  # (T, 2, B, units), zeros on padding
+    units: int
+    weights: Mapping[str, str]  # "W", "R" (2, gates * units, width) and "B" (2, 2 * gates * units)
+    int8: bool = False  # W and R are turned, and beside each there are its "..._scale"
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Names of what a convolution and its ReLU make of values that are zeros on padding."""
+
+    name: str  # and its constants' "....weight" (width, channels, filters) and "....bias"
+    active: str  # (T, B, filters)
 
 
 @dataclass(frozen=True)
@@ -27,6 +49,8 @@ class Layer:
     sides: tuple[str, ...] = ("ahead", "back")
     is_state: str = "is_word"  # (T, B); beside it "..._of_values", (T, B, 1)
     lengths: str = "lengths_64"  # (B,), states of each review
+    # What it is made of, from the word vectors up; some convolutions stand side by side.
+    made_of: tuple[Recurrent | tuple[Convolution, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,47 @@ class Graph:
     def constant(self, name: str, value: NDArray[np.generic]) -> str:
         """Add a constant; return its name."""
         self.constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        return name
+
+    def scan(
+        self,
+        name: str,
+        body: "Graph",
+        carried: Sequence[tuple[str, str, str]],
+        read: Sequence[tuple[str, str]],
+        seen: str,
+        from_the_end: bool,
+    ) -> str:
+        """Add a Scan over the steps; return its name, which is that of its output (T, B, H).
+
+        Args:
+            name: of the node.
+            body: nodes of one step, whose values (B, H) have names that stand nowhere else.
+            carried: of each value that goes from step to step its name outside, before the first
+                step, and in the body before and after a step.
+            read: of each value that is read step by step its name outside, (T, B, H), and inside.
+            seen: name in the body of what is put out at each step; none of those in `carried`.
+            from_the_end: read and put out from the last step to the first.
+        """
+        firsts, before, after = zip(*carried, strict=True)
+        outside, inside = zip(*read, strict=True)
+        made = helper.make_graph(
+            body.nodes,
+            f"{name}_body",
+            [_of_a_step(port) for port in (*before, *inside)],
+            [_of_a_step(port) for port in (*after, seen)],
+        )
+        ends = [f"{name}_end_{number}" for number in range(len(after))]
+        self.add(
+            "Scan",
+            [*firsts, *outside],
+            *ends,
+            name,
+            body=made,
+            num_scan_inputs=len(inside),
+            scan_input_directions=[int(from_the_end)] * len(inside),
+            scan_output_directions=[int(from_the_end)],
+        )
         return name
 
     def serialise(self, evidence: bool) -> bytes:
@@ -71,3 +136,8 @@ class Graph:
         model.ir_version = IR_VERSION
         onnx.checker.check_model(model)
         return bytes(model.SerializeToString())
+
+
+def _of_a_step(name: str) -> onnx.ValueInfoProto:
+    """Return a port of the body of a Scan."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, STEP)

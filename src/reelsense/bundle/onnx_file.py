@@ -8,31 +8,24 @@ of it is what it does not check or does as told (onnxruntime 1.32, tried on muta
 - sizes that the graph makes up itself (Range, Expand): memory until the system ends the process;
 - texts that are not UTF-8: it prints to standard output before it refuses.
 
-So this is a list of what is allowed, and everything else is refused. The package `onnx`
-is no dependency of the base install; field numbers below are those of onnx.proto. Weights are
-looked at where they lie.
+So there is a list of what is allowed (`onnx_nodes`), and everything else is refused. The package
+`onnx` is no dependency of the base install. Weights are looked at where they lie.
 """
 
-import math
 from collections.abc import Collection, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import numpy as np
-
-from reelsense.bundle.onnx_messages import (
-    ATTRIBUTE,
-    DIMENSION,
-    ENTRY,
-    GRAPH,
-    MODEL,
-    NODE,
-    OPSET,
-    OUTSIDE,
-    SHAPE,
-    TENSOR,
-    TENSOR_TYPE,
-    TYPE,
-    VALUE,
+from reelsense.bundle.onnx_messages import ENTRY, GRAPH, MODEL, OPSET
+from reelsense.bundle.onnx_nodes import (
+    FLOAT,
+    INT8,
+    INT32,
+    Body,
+    Node,
+    Tensor,
+    read_node,
+    read_port,
+    read_tensor,
 )
 from reelsense.bundle.protobuf import Span, read_message
 from reelsense.errors import BadInput
@@ -41,41 +34,7 @@ INPUTS: Final = {"ids": ("B", "T"), "lengths": ("B",)}  # and their dimensions
 OUTPUTS: Final = {"probability": ("B",), "logit": ("B",), "evidence": ("B", "T")}
 OPSETS: Final = {"": 18, "com.microsoft": 1}
 IR_VERSIONS: Final = (8, 9, 10)  # 8 came with opset 18, 10 is the last that onnxruntime 1.20 reads
-MOST_NODES: Final = 300
-LARGEST: Final = 2**20  # whole number among the constants: sizes are made of them
-
-# Attributes of each operator and their kinds.
-_LSTM: Final = {"hidden_size": "int", "direction": "text"}
-_REDUCE: Final = {"keepdims": "int", "noop_with_empty_axes": "int"}
-_PLAIN: Final = """
-    Mul Add Sub Div MatMul Where Less Greater Equal Range Unsqueeze Squeeze Sigmoid Relu
-    Slice Identity Max Min And Not Tanh
-"""
-_ATTRIBUTES: Final[dict[tuple[str, str], Mapping[str, str]]] = {
-    **{("", op): {} for op in _PLAIN.split()},
-    **{("", op): _REDUCE for op in ("ReduceMax", "ReduceSum", "ReduceMean")},
-    **{("", op): {"axis": "int"} for op in ("Gather", "GatherElements", "Concat")},
-    ("", "ArgMax"): {"axis": "int", "keepdims": "int", "select_last_index": "int"},
-    ("", "Cast"): {"to": "int"},
-    ("", "Constant"): {"value": "tensor"},
-    ("", "CumSum"): {"reverse": "int"},
-    ("", "DequantizeLinear"): {"axis": "int"},
-    ("", "GatherND"): {"batch_dims": "int"},
-    ("", "GRU"): _LSTM | {"linear_before_reset": "int"},
-    ("", "LSTM"): _LSTM,
-    ("", "Reshape"): {"allowzero": "int"},
-    ("", "ScatterElements"): {"axis": "int", "reduction": "text"},
-    ("", "Shape"): {"start": "int", "end": "int"},
-    ("", "Softmax"): {"axis": "int"},
-    ("", "Split"): {"axis": "int", "num_outputs": "int"},
-    ("", "Transpose"): {"perm": "ints"},
-    ("com.microsoft", "DynamicQuantizeLSTM"): _LSTM,
-}
-ALLOWED_OPS: Final = frozenset(_ATTRIBUTES)
-
-# Numbers of TensorProto.DataType, and what numpy calls them.
-_TYPES: Final = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8", 10: "<f2"}
-_FLOAT, _INT8, _INT32 = 1, 3, 6
+MOST_NODES: Final = 1000  # those of bodies too; eight layers with their evidence have 910
 
 
 class Summary(NamedTuple):
@@ -104,92 +63,19 @@ def check_model(data: bytes, name: str) -> Summary:
         raise BadInput(f"{name}: {reason}; get the bundle again or export it again") from None
 
 
-# --- what the graph is made of ------------------------------------------------------------------
-
-
-class _Tensor(NamedTuple):
-    """A constant: its number in `_TYPES` and its shape."""
-
-    type: int
-    dims: tuple[int, ...]
-
-
-class _Node(NamedTuple):
-    domain: str
-    op: str
-    inputs: list[str]
-    outputs: list[str]
-    attributes: dict[str, Any]
-
-
-def _tensor(data: bytes, span: Span) -> tuple[str, _Tensor]:
-    """Read a constant and check its bytes; return its name too."""
-    message = read_message(data, span, TENSOR)
-    name, kind = message["name"], message["type"]
-    if message.get("location"):
-        raise BadInput(OUTSIDE[1:])
-    if kind not in _TYPES:
-        raise BadInput(f"weights {name!r} are of a type that no graph of ours has ({kind})")
-    dims, (start, end) = tuple(message["dims"]), message["raw"]
-    dtype = np.dtype(_TYPES[kind])
-    count = math.prod(dims)
-    if min(dims, default=1) < 1 or count * dtype.itemsize != end - start:
-        raise BadInput(f"weights {name!r} have {end - start} bytes, which is not shape {dims}")
-    values = np.frombuffer(data, dtype, count, start)
-    if dtype.kind == "f" and not np.isfinite(values).all():
-        raise BadInput(f"weights {name!r} are not all finite numbers")
-    if (
-        dtype.itemsize > 1
-        and dtype.kind == "i"
-        and np.any((values < -LARGEST) | (values > LARGEST))
-    ):
-        raise BadInput(f"weights {name!r} hold a whole number beyond {LARGEST}")
-    return name, _Tensor(kind, dims)
-
-
-_KINDS: Final = {"int": 2, "text": 3, "tensor": 4, "ints": 7}  # AttributeProto.AttributeType
-
-
-def _node(data: bytes, span: Span) -> _Node:
-    """Read a node; check that operator and attributes are among those that are allowed."""
-    message = read_message(data, span, NODE)
-    domain, op = message.get("domain", ""), message["op"]
-    allowed = _ATTRIBUTES.get((domain, op))
-    if allowed is None:
-        raise BadInput(f"uses the operator {op!r} of {domain!r}, which none of ours does")
-    attributes: dict[str, Any] = {}
-    for place in message["attributes"]:
-        attribute = read_message(data, place, ATTRIBUTE)
-        name = attribute["name"]
-        kind = allowed.get(name)
-        filled = [kind for kind in _KINDS if attribute.get(kind, []) != []]
-        if kind is None or name in attributes or attribute["type"] != _KINDS[kind]:
-            raise BadInput(f"{op} has an attribute {name!r} that none of ours has")
-        if filled != [kind]:
-            raise BadInput(f"{op} has no value, or several, for its attribute {name!r}")
-        attributes[name] = attribute[kind]
-        if kind == "tensor":
-            attributes[name] = _tensor(data, attribute[kind])[1]
-    return _Node(domain, op, message["inputs"], message["outputs"], attributes)
-
-
 def _check_ports(
     data: bytes, spans: list[Span], known: Mapping[str, tuple[str, ...]], kind: int, what: str
 ) -> set[str]:
     """Check the inputs or the outputs of the graph; return their names."""
     names: set[str] = set()
     for span in spans:
-        value = read_message(data, span, VALUE)
-        name = value["name"]
+        name, found, dims = read_port(data, span)
         if name not in known or name in names:
             raise BadInput(f"has the {what} {name!r}; ours are {', '.join(known)}")
         names.add(name)
-        tensor = read_message(data, read_message(data, value["type"], TYPE)["tensor"], TENSOR_TYPE)
-        dims = read_message(data, tensor["shape"], SHAPE)["dims"]
-        found = [read_message(data, place, DIMENSION) for place in dims]
-        if tensor["type"] != kind or found != [{"name": letter} for letter in known[name]]:
+        if found != kind or dims != [{"name": letter} for letter in known[name]]:
             shape = ", ".join(known[name])
-            word = "int32" if kind == _INT32 else "float32"
+            word = "int32" if kind == INT32 else "float32"
             raise BadInput(f"its {what} {name} is not {word} of shape ({shape})")
     if missing := set(known) - names - {"evidence"}:
         raise BadInput(f"has no {what} {min(missing)}")
@@ -213,12 +99,13 @@ def _check_model(data: bytes) -> Summary:
     if len(versions) < len(opsets) or "" not in versions:
         raise BadInput("does not say once which operators it needs")
     graph = read_message(data, model["graph"], GRAPH)
-    if len(graph["nodes"]) > MOST_NODES:
-        raise BadInput(f"has {len(graph['nodes'])} nodes, more than {MOST_NODES}")
-    _check_ports(data, graph["inputs"], INPUTS, _INT32, "input")
-    outputs = _check_ports(data, graph["outputs"], OUTPUTS, _FLOAT, "output")
-    tensors = dict(_tensor(data, span) for span in graph["tensors"])
-    nodes = [_node(data, span) for span in graph["nodes"]]
+    _check_ports(data, graph["inputs"], INPUTS, INT32, "input")
+    outputs = _check_ports(data, graph["outputs"], OUTPUTS, FLOAT, "output")
+    tensors = dict(read_tensor(data, span) for span in graph["tensors"])
+    nodes = [read_node(data, span) for span in graph["nodes"]]
+    count = sum(1 + len(node.body.nodes if node.body else ()) for node in nodes)
+    if count > MOST_NODES:
+        raise BadInput(f"has {count} nodes, more than {MOST_NODES}")
     if len(tensors) < len(graph["tensors"]):
         raise BadInput("has two weights of one name")
     _check_names(nodes, tensors, outputs)
@@ -229,27 +116,65 @@ def _check_model(data: bytes) -> Summary:
     return Summary(_words(nodes, tensors), "evidence" in outputs)
 
 
-def _check_names(nodes: list[_Node], tensors: Collection[str], outputs: Collection[str]) -> None:
+def _check_names(nodes: list[Node], tensors: Collection[str], outputs: Collection[str]) -> None:
     """Check that each value is made once, before it is used, and that nodes make the outputs."""
-    made: set[str] = set()
     known = {*INPUTS, *tensors}
     if "" in known or len(known) < len(INPUTS) + len(tensors):
         raise BadInput("has weights without a name or with the name of an input")
+    taken = set(known)
     for node in nodes:
-        for place, name in enumerate(node.inputs):
-            left_out = not name and node.op == "DynamicQuantizeLSTM" and 5 <= place <= 7
-            if name not in known and not left_out:
-                raise BadInput(f"{node.op} uses {name!r}, which is not made before")
-        for name in node.outputs:
-            if not name or name in known:
-                raise BadInput(f"{node.op} makes {name!r}, which is there already")
-            known.add(name)
-            made.add(name)
-    if missing := set(outputs) - made:
+        _check_inputs(node, known)
+        if node.body:
+            _check_scan(node, node.body, known, taken)
+        _take(node.op, node.outputs, taken)
+        known.update(node.outputs)
+    if missing := set(outputs) - known.difference(INPUTS, tensors):
         raise BadInput(f"no node makes the output {min(missing)}")
 
 
-def _check_recurrent(node: _Node, tensors: Mapping[str, _Tensor]) -> None:
+def _check_inputs(node: Node, known: Collection[str]) -> None:
+    """Check that what a node uses is there."""
+    for place, name in enumerate(node.inputs):
+        left_out = not name and node.op == "DynamicQuantizeLSTM" and 5 <= place <= 7
+        if name not in known and not left_out:
+            raise BadInput(f"{node.op} uses {name!r}, which is not made before")
+
+
+def _take(op: str, names: Collection[str], taken: set[str]) -> None:
+    """Enter the names of what an operator makes, which stand nowhere before."""
+    for name in names:
+        if not name or name in taken:
+            raise BadInput(f"{op} makes {name!r}, which is there already")
+        taken.add(name)
+
+
+def _check_scan(node: Node, body: Body, known: Collection[str], taken: set[str]) -> None:
+    """Check that a Scan and its body fit each other, and that the body's values have names.
+
+    A body may use what was made before the Scan. Of what it puts out all but the last goes to the
+    next step.
+    """
+    read = node.attributes.get("num_scan_inputs", 0)
+    carried = len(node.inputs) - read
+    ports = (len(body.inputs), len(body.outputs), len(node.outputs))
+    if read < 1 or carried < 1 or ports != (len(node.inputs), carried + 1, carried + 1):
+        raise BadInput("Scan has other inputs and outputs than its body")
+    ways = [node.attributes.get(f"scan_{port}_directions", []) for port in ("input", "output")]
+    if [len(way) for way in ways] != [read, 1] or not {0, 1}.issuperset(ways[0] + ways[1]):
+        raise BadInput("Scan does not say which way it goes over each of its inputs")
+    _take("Scan", body.inputs, taken)
+    inside = {*known, *body.inputs}
+    made: set[str] = set()
+    for step in body.nodes:
+        _check_inputs(step, inside)
+        _take(step.op, step.outputs, taken)
+        inside.update(step.outputs)
+        made.update(step.outputs)
+    if len(made.intersection(body.outputs)) < len(body.outputs):
+        raise BadInput("Scan puts out what no node of its body makes, or one value twice")
+
+
+def _check_recurrent(node: Node, tensors: Mapping[str, Tensor]) -> None:
     """Check that the weights of an LSTM or GRU are constants whose shapes fit each other."""
     units = node.attributes.get("hidden_size", 0)
     sides = 2 if node.attributes.get("direction") == "bidirectional" else 1
@@ -265,10 +190,10 @@ def _check_recurrent(node: _Node, tensors: Mapping[str, _Tensor]) -> None:
     if quantised:
         expected = [(sides, width, gates), (sides, units, gates), (sides, 2 * gates)]
         expected += [(sides, gates)] * 4
-        kinds = [_INT8, _INT8, _FLOAT, _FLOAT, _INT8, _FLOAT, _INT8]
+        kinds = [INT8, INT8, FLOAT, FLOAT, INT8, FLOAT, INT8]
     else:
         expected = [(sides, gates, width), (sides, gates, units), (sides, 2 * gates)]
-        kinds = [_FLOAT] * 3
+        kinds = [FLOAT] * 3
     inputs = 12 if quantised else 5
     if len(node.inputs) != inputs or len(node.outputs) > 3 or shapes != expected:
         raise BadInput(f"{node.op} has weights of shapes {shapes}, which do not fit each other")
@@ -282,7 +207,7 @@ _MOVES: Final = frozenset(
 )
 
 
-def _check_ranges(nodes: list[_Node], tensors: Collection[str]) -> None:
+def _check_ranges(nodes: list[Node], tensors: Collection[str]) -> None:
     """Check that ranges are as long as a constant or a dimension says, not as computed."""
     sizes = set(tensors)
     for node in nodes:
@@ -293,14 +218,14 @@ def _check_ranges(nodes: list[_Node], tensors: Collection[str]) -> None:
             sizes.update(node.outputs)
 
 
-def _words(nodes: list[_Node], tensors: Mapping[str, _Tensor]) -> int:
+def _words(nodes: list[Node], tensors: Mapping[str, Tensor]) -> int:
     """Return how many rows the tables have that word numbers point into."""
     ids, rows = {"ids"}, set()
     for node in nodes:
         if node.op in _MOVES and ids.issuperset(node.inputs[:1]):
             ids.update(node.outputs)
         if node.op == "Gather" and not ids.isdisjoint(node.inputs[1:]):
-            table = tensors.get(node.inputs[0], _Tensor(0, ()))
+            table = tensors.get(node.inputs[0], Tensor(0, ()))
             rows.add(table.dims[0] if table.dims and not node.attributes.get("axis") else 0)
     if len(rows) != 1 or 0 in rows:
         raise BadInput("does not begin with one table of words")

@@ -39,7 +39,7 @@ NODE: Final = layout(
 )
 ATTRIBUTE: Final = layout(
     {1: "name text", 3: "int int", 4: "text text", 5: "tensor span", 8: "ints ints", 20: "type int"}
-    | {6: "!has graphs inside of nodes", 11: "!has graphs inside of nodes"}
+    | {6: "graph span", 11: "!has several graphs inside of a node"}
 )
 TENSOR: Final = layout(
     {1: "dims ints", 2: "type int", 8: "name text", 9: "raw span", 12: "doc text"}
