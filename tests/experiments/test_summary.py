@@ -79,6 +79,12 @@ def test_the_costs_stand_in_the_rows(plan_of, fill):
     }  # fmt: skip
 
 
+def test_the_time_to_train_is_that_of_the_quickest_seed(plan_of, fill):
+    plan = fill(plan_of("first"), first=1.0)
+    assert plan.seeds > 1
+    assert summarise(read_results(plan))[0].costs["training_seconds"] == 500.0
+
+
 def test_a_failed_run_is_in_the_table_with_its_reason(plan_of, fill):
     plan = fill(plan_of("first", "broken"), first=1.0, broken=None)
     results = read_results(plan)
