@@ -68,7 +68,8 @@ def hard_sentences(
     """Return the hard sentences with what the bundle says of each, and whether that is right."""
     sentences = tomllib.loads(_read("hard_sentences.toml"))["sentence"]
     ids = [tokenizer.encode(sentence["text"]) for sentence in sentences]
-    (chances,) = session.run(session.open_session(model), ids, ["probability"])
+    opened = session.open_session(session.without_evidence(model))
+    (chances,) = session.run(opened, ids, ["probability"])
     rows = []
     for sentence, chance in zip(sentences, chances.tolist(), strict=True):
         says = about["labels"][int(chance >= 0.5)]

@@ -127,7 +127,7 @@ def prove(network: Network, model: bytes) -> float:
     Raises:
         Failure: it is larger than 1e-5.
     """
-    opened = session.open_session(model)
+    opened = session.open_session(session.without_evidence(model))
     chance = np.random.default_rng(0)
     words = network.embedding.num_embeddings
     several = [chance.integers(0, 400, size).tolist() for size in (2, 7, 31, 64)]

@@ -58,7 +58,7 @@ def weights_of(run: Path) -> Weights:
 
 def graph_logits(model: bytes, ids: Sequence[Ids]) -> Floats:
     """Return what a graph says of reviews given as token ids, in their order."""
-    opened = session.open_session(model)
+    opened = session.open_session(session.without_evidence(model))
     scores = np.zeros(len(ids))
 
     def score(batch: NDArray[np.int64]) -> None:
