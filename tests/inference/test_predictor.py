@@ -327,7 +327,10 @@ def test_an_explanation_adds_up_and_says_where(make_bundle, texts, settings):
         assert found.prediction == model(text)
         for parts in (found.words, found.sentences):
             total = math.fsum(part.evidence for part in parts) + found.bias
-            assert total == pytest.approx(found.logit, abs=1e-4)
+            # Of 14 units with weights this large evidence is of thousands, and nearly all of it
+            # cancels; float32 has seven digits.
+            size = math.fsum(abs(word.evidence) for word in found.words)
+            assert total == pytest.approx(found.logit, abs=max(1e-4, 3e-8 * size))
             assert all(text[part.start : part.end] == part.text for part in parts)
             assert all(a.end <= b.start for a, b in itertools.pairwise(parts)) or (
                 "&" in text  # an entity may stand for several words

@@ -17,6 +17,7 @@ All names begin with "evidence": who does not ask for it can leave these nodes o
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from reelsense.bundle.nodes import Graph, Layer, Recurrent
 from reelsense.bundle.relevance import through_convolutions, through_recurrent
@@ -79,13 +80,21 @@ def _of_pooling(graph: Graph, recipe: Recipe, output: NDArray[np.float32], layer
 
 
 def _share_the_rest(graph: Graph) -> None:
-    """Add what rounding left over to the words, in proportion: "evidence_by_step" (T, B)."""
-    graph.add("ReduceSum", ["evidence_unrounded", "axis_0"], "evidence_found", keepdims=0)
-    graph.add("Sub", ["logit", "bias"], "evidence_expected")  # (B,)
+    """Add what rounding left over to the words, in proportion: "evidence_by_step" (T, B).
+
+    The sums are of float64: those of large evidence that cancels would be off by more than 1e-4.
+    """
+    wide = {"to": TensorProto.DOUBLE}
+    graph.add("Cast", ["evidence_unrounded"], "evidence_wide", **wide)
+    graph.add("ReduceSum", ["evidence_wide", "axis_0"], "evidence_found", keepdims=0)
+    graph.add("Sub", ["logit", "bias"], "evidence_narrow")  # (B,)
+    graph.add("Cast", ["evidence_narrow"], "evidence_expected", **wide)
     graph.add("Sub", ["evidence_expected", "evidence_found"], "evidence_rest")
-    graph.add("Abs", ["evidence_unrounded"], "evidence_sizes")
+    graph.add("Abs", ["evidence_wide"], "evidence_sizes")
     graph.add("ReduceSum", ["evidence_sizes", "axis_0"], "evidence_size", keepdims=0)
-    graph.add("Max", ["evidence_size", "evidence_tiny"], "evidence_divisor")
+    graph.add("Cast", ["evidence_tiny"], "evidence_least", **wide)
+    graph.add("Max", ["evidence_size", "evidence_least"], "evidence_divisor")
     graph.add("Div", ["evidence_rest", "evidence_divisor"], "evidence_share")
     graph.add("Mul", ["evidence_sizes", "evidence_share"], "evidence_given")
-    graph.add("Add", ["evidence_unrounded", "evidence_given"], "evidence_by_step")
+    graph.add("Add", ["evidence_wide", "evidence_given"], "evidence_whole_sum")
+    graph.add("Cast", ["evidence_whole_sum"], "evidence_by_step", to=TensorProto.FLOAT)

@@ -125,7 +125,8 @@ class Predictor:
     def explain(self, text: str) -> Explanation:
         """Return what each word and each sentence of a text adds to the logit.
 
-        Exact: the sum over the words and the bias is the logit (to 1e-4, float32 being what it is).
+        Exact: the sum over the words and the bias is the logit (to 1e-4, float32 being what it is;
+        where evidence of thousands cancels, as with wild weights, to seven digits of it).
 
         Raises:
             BadInput: not a text, or the network's last layers do not let the logit be split.
