@@ -94,7 +94,7 @@ class Fake:
         self.losses, self.closed, self.recipes = losses, [], []
         monkeypatch.setattr(module, "train", self.train)
 
-    def train(self, recipe, network, training, validation, run, machine, pools, alike):
+    def train(self, recipe, network, training, validation, run, machine, pools, alike, guards):
         self.recipes.append(recipe)
         history = []
         try:

@@ -206,7 +206,7 @@ def test_no_such_recipe_lists_those_that_there_are(tmp_path):
 
 def test_a_recipe_that_is_not_utf8_says_so(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b'about = "caf\xe9"')
-    with pytest.raises(BadInput, match=r"^--recipe .*latin\.toml: not a TOML file .*UTF-8"):
+    with pytest.raises(BadInput, match=r"^recipe .*latin\.toml: not a TOML file .*UTF-8"):
         read_recipe(str(tmp_path / "latin.toml"))
 
 

@@ -24,7 +24,7 @@ from reelsense.vectors.glove import WordVectors, coverage, load_vectors
 # The fields of a recipe that `prepare` reads: where they are the same, so is what it returns.
 SHAPES_DATA: Final = (
     "embedding", "cleanup", "min_count", "min_films", "max_words",
-    "validation", "test", "split_seed",
+    "validation", "test", "split_seed", "label_share", "seed",
 )  # fmt: skip
 
 
