@@ -104,7 +104,7 @@ def test_output_is_plain_and_not_folded(finished):
 def test_figures_on_the_screen_are_those_of_the_file(finished):
     metrics = json.loads((finished / "run/metrics.json").read_text())
     said = (finished / "said").read_text()
-    for name, figures in (("BiLSTM", metrics["test"]), ("Linear", metrics["baseline"]["test"])):
+    for name, figures in (("Network", metrics["test"]), ("Linear", metrics["baseline"]["test"])):
         assert re.search(rf"^{name} +{figures['accuracy']:.2%}  ", said, re.MULTILINE)
     assert f"{100 * metrics['mcnemar']['difference']:+.2f} points" in said
 
