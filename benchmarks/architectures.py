@@ -3,8 +3,8 @@
     python benchmarks/architectures.py FOLDER
 
 FOLDER is that of scripts/compare_architectures.sh. Of each of its comparisons the rows go to
-results/NAME.csv (a recipe and share of the labels) and results/NAME_runs.csv (a run), the pictures
-to docs/images, and a table a share and what can be concluded between their marks on the page.
+results/compared_NAME.csv (a recipe and share of the labels) and compared_NAME_runs.csv (a run), the
+pictures to docs/images, and a table a share and what can be concluded between marks on the page.
 """
 
 import csv
@@ -66,7 +66,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def enter(folder: Path, name: str) -> None:
     """Copy a comparison's rows and pictures, and write its part of the page."""
-    for source, target in (("recipes", name), ("runs", f"{name}_runs")):
+    for source, target in (("recipes", f"compared_{name}"), ("runs", f"compared_{name}_runs")):
         shutil.copyfile(folder / f"{source}.csv", RESULTS / f"{target}.csv")
     for picture in folder.glob("*.png"):
         shutil.copyfile(picture, ROOT / "docs" / "images" / f"{name}-{picture.name}")
