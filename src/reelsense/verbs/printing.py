@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 COLOURS: Final = {"positive": 33, "negative": 166}
 # package: the verbs that need it
 NEEDS: Final = {
-    "torch": "train, augment, evaluate, export",
-    "safetensors": "train, augment, evaluate, export",
-    "sklearn": "train, evaluate",
-    "scipy": "train, evaluate",
-    "matplotlib": "train, evaluate, data, export",
-    "jinja2": "train, export",
-    "onnx": "export, train --from",
-    "rich": "train",
+    "torch": "train, compare, tune, augment, evaluate, export",
+    "safetensors": "train, compare, tune, augment, evaluate, export",
+    "sklearn": "train, compare, evaluate",
+    "scipy": "train, compare, evaluate",
+    "matplotlib": "train, compare, tune, evaluate, data, export",
+    "jinja2": "train, compare, export",
+    "onnx": "compare, export, train --from",
+    "rich": "train, compare, tune",
     "pyarrow": "train, augment (GloVe in the package), and reviews in Parquet",
     "optuna": "tune",
 }
