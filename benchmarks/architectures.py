@@ -80,7 +80,8 @@ def enter(folder: Path, name: str) -> None:
 
 def main() -> None:
     for name in NAMES:
-        enter(Path(sys.argv[1], name), name)
+        if (folder := Path(sys.argv[1], name)).exists():
+            enter(folder, name)
 
 
 if __name__ == "__main__":

@@ -180,9 +180,9 @@ def _row(summary: Summary) -> dict[str, object]:
     if summary.against is not None:
         of = summary.against.estimate
         row |= {
-            "difference": round(of.mean, 5),
-            "difference_low": round(of.low, 5),
-            "difference_high": round(of.high, 5),
+            "difference": round(of.mean, 6),
+            "difference_low": round(of.low, 6),
+            "difference_high": round(of.high, 6),
             "p": f"{of.p_value:.3g}",
             "p_holm": f"{summary.against.p_holm:.3g}",
         }
