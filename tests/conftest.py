@@ -16,6 +16,18 @@ from reelsense.text.tokenizer import SPECIAL, Tokenizer
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
 
+
+@pytest.fixture(scope="module")
+def one_core():
+    """Cores that meet at every token of a small network only wait for each other."""
+    import torch  # what predicts is tested without it
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 WORDS = """
     a the film is was it not but and of in to great superb lovely moving awful dull boring weak
     story plot cast ending . , ! ? n't 's do does -- ... " ( ) 8 10 good bad very mr.

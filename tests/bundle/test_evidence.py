@@ -6,14 +6,12 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from torch.nn import functional
+from toy_graphs import WORDS, graph_of, network_of, reviews, weights_of
 
 from reelsense.bundle import session
 from reelsense.bundle.graph import build_graph
 from reelsense.bundle.onnx_file import check_model
-from reelsense.model.networks import build
-from reelsense.model.recipe import Recipe
 
-WORDS = 120
 SHAPES = [
     {"arch": arch, "pooling": pooling}
     for arch in ("bilstm", "bigru", "cnn", "cnn-lstm", "mean")
@@ -24,33 +22,6 @@ SHAPES = [
     {"arch": "cnn-lstm", "layers": 2, "pooling": "max"},
 ]
 BOTH = [(shape, "fp32") for shape in SHAPES] + [(shape, "int8") for shape in SHAPES[:4]]
-
-
-def network_of(**values):
-    """A network with weights large enough that its states use their range."""
-    recipe = Recipe(**{"hidden": 14, **values})
-    chance = np.random.default_rng(1)
-    vectors = chance.normal(0, 0.6, (WORDS, 9)).astype(np.float32)
-    vectors[0] = 0
-    network = build(recipe, vectors, np.ones(WORDS, bool))
-    with torch.no_grad():
-        for name, weight in network.named_parameters():
-            if "output" in name or "bias" in name:
-                weight.copy_(torch.from_numpy(chance.normal(0, 0.5, weight.shape)))
-    return network
-
-
-def weights_of(network):
-    return {name: weight.detach().numpy() for name, weight in network.state_dict().items()}
-
-
-def graph_of(network, variant="fp32"):
-    return session.open_session(build_graph(network.recipe, weights_of(network), 1.0, variant))
-
-
-def reviews(lengths):
-    chance = np.random.default_rng(0)
-    return [chance.integers(1, WORDS, length).astype(np.int32) for length in lengths]
 
 
 def of_network(network, row, variant="fp32"):
@@ -239,7 +210,7 @@ def test_little_is_left_over_for_the_words_to_share(shape, variant):
     opened = session.onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    logit, evidence = session.run(opened, reviews([0, 1, 2, 17, 64, 90]), ["logit", before])
+    logit, evidence = session.run(opened, reviews(), ["logit", before])
     rest = np.abs(logit - network.output.bias.item() - evidence.sum(0))
     assert rest.sum() <= np.abs(evidence).sum() * (0.01 if variant == "int8" else 1e-5)
 

@@ -2,55 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
+from toy_graphs import LENGTHS, graph_of, network_of, reviews, torch_logits, weights_of
 
 from reelsense.bundle import session
 from reelsense.bundle.export import prove
 from reelsense.bundle.graph import build_graph, can_quantise, has_evidence
 from reelsense.errors import BadInput, Failure
-from reelsense.model.networks import build
 from reelsense.model.recipe import Recipe
-
-WORDS = 120
-LENGTHS = [0, 1, 2, 17, 64, 90]
-
-
-def network_of(**values):
-    """A network with weights large enough that its states use their range."""
-    recipe = Recipe(**{"hidden": 14, **values})
-    chance = np.random.default_rng(1)
-    vectors = chance.normal(0, 0.6, (WORDS, 9)).astype(np.float32)
-    vectors[0] = 0
-    network = build(recipe, vectors, np.ones(WORDS, bool))
-    with torch.no_grad():
-        for name, weight in network.named_parameters():
-            if "output" in name or "dense" in name or "bias" in name:
-                weight.copy_(torch.from_numpy(chance.normal(0, 0.5, weight.shape)))
-    return network
-
-
-def weights_of(network):
-    return {name: weight.detach().numpy() for name, weight in network.state_dict().items()}
-
-
-def graph_of(network, variant="fp32", temperature=1.0):
-    return session.open_session(
-        build_graph(network.recipe, weights_of(network), temperature, variant)
-    )
-
-
-def reviews(lengths=LENGTHS, seed=0):
-    chance = np.random.default_rng(seed)
-    return [chance.integers(1, WORDS, length).astype(np.int32) for length in lengths]
-
-
-def torch_logits(network, rows):
-    padded = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.int64)
-    for place, row in enumerate(rows):
-        padded[place, : len(row)] = torch.from_numpy(row)
-    with torch.inference_mode():
-        return network(padded, torch.tensor([len(row) for row in rows])).numpy()
-
 
 SHAPES = [
     {"pooling": pooling, "dense": dense, "layers": layers}

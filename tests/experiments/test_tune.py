@@ -35,12 +35,7 @@ MACHINE = Machine(torch.device("cpu"), 1, bf16=False)
 RANGES = read_ranges(["learning_rate=1e-3..1e-1", "hidden=2..6", "pooling=max,mean"], ())
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 @pytest.fixture

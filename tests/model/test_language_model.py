@@ -9,12 +9,7 @@ WORDS, DIMENSIONS, UNITS = 20, 5, 4
 BOTH = pytest.mark.parametrize("backwards", [False, True])
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 def language_model(dropout=0.0, seed=0):

@@ -17,13 +17,7 @@ SHAPES = list(itertools.product(POOLINGS, [1, 2], [0, 3]))  # pooling, layers, d
 NOISY = {"embedding_dropout": 0.3, "word_dropout": 0.2, "dropout": 0.3}
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    """Cores that meet at every token of a network this small only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 # The other kinds of network, with each pooling and number of layers that they can have.

@@ -81,12 +81,7 @@ def toy_recipe(folder):
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 class Toy:

@@ -14,12 +14,7 @@ WORDS, DIMENSIONS, UNITS = 23, 5, 4
 MACHINE = Machine(torch.device("cpu"), 2, bf16=False)
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 # --- The sampled softmax --------------------------------------------------------------------------

@@ -38,12 +38,7 @@ LABELS = [1, 0, -1, -1, 0.9, 1, -1, 0.2]
 LOGITS = np.array([0.0, 2.0, -2.0, 30.0, -30.0, 300.0, -300.0])
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 def build(recipe=QUIET):

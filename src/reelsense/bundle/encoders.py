@@ -288,4 +288,4 @@ def _alone(
     """Return values (steps, B, features) as the states of a layer without direction."""
     graph.add("Where", [f"{is_state}_of_values", values, "zero"], "real_states")
     graph.add("Unsqueeze", ["real_states", "axis_1"], "states")
-    return Layer("states", "", features, ("alone",), is_state, lengths, made_of)
+    return Layer("states", "", features, 1, is_state, lengths, made_of)

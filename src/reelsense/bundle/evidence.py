@@ -64,7 +64,7 @@ def _of_pooling(graph: Graph, recipe: Recipe, output: NDArray[np.float32], layer
         if kind == "max":  # the step that won a feature has all of it
             graph.add("ArgMax", ["states_to_compare"], f"{name}_steps", axis=0, keepdims=0)
             graph.add("Transpose", [f"{name}_steps"], f"{name}_by_review", perm=[1, 0, 2])
-            shape = np.array([0, len(layer.sides) * layer.units], np.int64)
+            shape = np.array([0, layer.sides * layer.units], np.int64)
             graph.constant(f"{name}_shape", shape)
             graph.add("Reshape", [f"{name}_by_review", f"{name}_shape"], f"{name}_winners")
             graph.constant("evidence_axes", np.array([1, 2], np.int64))

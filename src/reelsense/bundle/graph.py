@@ -105,7 +105,7 @@ def _pool(graph: Graph, recipe: Recipe, layer: Layer) -> None:
         graph.add("Div", ["total", "divisor_of_state"], "mean")  # (S, B, H)
     if recipe.pooling == "last":
         graph.add("Where", ["has_words_of_state", layer.last, "zero"], "last_states")
-    shape = graph.constant("flat", np.array([0, len(layer.sides) * layer.units], np.int64))
+    shape = graph.constant("flat", np.array([0, layer.sides * layer.units], np.int64))
     pooled = []
     for kind in recipe.pooling.split("+"):
         states = "last_states" if kind == "last" else kind
@@ -117,7 +117,7 @@ def _pool(graph: Graph, recipe: Recipe, layer: Layer) -> None:
 def _attend(graph: Graph, weights: Weights, layer: Layer) -> None:
     """Add the mean of the states by their "attention" (T, B), zeros on padding: "features"."""
     graph.add("Transpose", [layer.states], "states_by_review", perm=[0, 2, 1, 3])  # (T, B, S, H)
-    flat = graph.constant("flat", np.array([0, 0, len(layer.sides) * layer.units], np.int64))
+    flat = graph.constant("flat", np.array([0, 0, layer.sides * layer.units], np.int64))
     graph.add("Reshape", ["states_by_review", flat], "joined_states")
     weight = _for_units(weights["attention.weight"], 1, layer)
     graph.constant("attention_weight", weight.T)
@@ -169,7 +169,7 @@ def _score(
 
 def _for_units(weight: Array, kinds: int, layer: Layer) -> Array:
     """Return a weight (n, kinds * S * H) with zeros for the units beyond H of each side."""
-    parts = weight.reshape(len(weight), len(layer.sides) * kinds, -1)
+    parts = weight.reshape(len(weight), layer.sides * kinds, -1)
     return np.pad(parts, ((0, 0), (0, 0), (0, layer.units - parts.shape[2]))).reshape(
         len(weight), -1
     )

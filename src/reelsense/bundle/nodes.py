@@ -40,13 +40,13 @@ class Convolution:
 class Layer:
     """Names of an encoder's outputs, and how many units each side has in them.
 
-    The sides are the directions "ahead" and "back", or only one, "alone", without direction.
+    The two sides are the directions, ahead and back; what has no direction has one.
     """
 
     states: str  # (T, S, B, H), zeros on padding
     last: str  # (S, B, H); "" where there is none
     units: int
-    sides: tuple[str, ...] = ("ahead", "back")
+    sides: int = 2
     is_state: str = "is_word"  # (T, B); beside it "..._of_values", (T, B, 1)
     lengths: str = "lengths_64"  # (B,), states of each review
     # What it is made of, from the word vectors up; some convolutions stand side by side.

@@ -214,7 +214,7 @@ def _check_ranges(nodes: list[Node], tensors: Collection[str]) -> None:
         plain = sizes.issuperset(node.inputs)
         if node.op == "Range" and not plain:
             raise BadInput("Range counts to a number that is computed, which none of ours does")
-        if node.op in ("Shape", "Constant") or (plain and node.op in _MOVES):
+        if node.op == "Shape" or (plain and node.op in _MOVES):
             sizes.update(node.outputs)
 
 

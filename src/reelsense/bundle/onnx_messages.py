@@ -38,7 +38,7 @@ NODE: Final = layout(
     | {6: "doc text", 7: "domain text"}
 )
 ATTRIBUTE: Final = layout(
-    {1: "name text", 3: "int int", 4: "text text", 5: "tensor span", 8: "ints ints", 20: "type int"}
+    {1: "name text", 3: "int int", 4: "text text", 8: "ints ints", 20: "type int"}
     | {6: "graph span", 11: "!has several graphs inside of a node"}
 )
 TENSOR: Final = layout(

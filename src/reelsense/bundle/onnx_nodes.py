@@ -31,18 +31,15 @@ _LSTM: Final = {"hidden_size": "int", "direction": "text"}
 _REDUCE: Final = {"keepdims": "int", "noop_with_empty_axes": "int"}
 _PLAIN: Final = """
     Abs Mul Add Sub Div MatMul Where Less Greater Equal Range Unsqueeze Squeeze Sigmoid Relu
-    Slice Identity Max Min And Not Tanh
+    Slice Identity Max Min Tanh
 """
 _ATTRIBUTES: Final[dict[tuple[str, str], Mapping[str, str]]] = {
     **{("", op): {} for op in _PLAIN.split()},
-    **{("", op): _REDUCE for op in ("ReduceMax", "ReduceSum", "ReduceMean")},
-    **{("", op): {"axis": "int"} for op in ("Gather", "GatherElements", "Concat")},
+    **{("", op): _REDUCE for op in ("ReduceMax", "ReduceSum")},
+    **{("", op): {"axis": "int"} for op in ("Gather", "Concat")},
     ("", "ArgMax"): {"axis": "int", "keepdims": "int", "select_last_index": "int"},
     ("", "Cast"): {"to": "int"},
-    ("", "Constant"): {"value": "tensor"},
-    ("", "CumSum"): {"reverse": "int"},
     ("", "DequantizeLinear"): {"axis": "int"},
-    ("", "GatherND"): {"batch_dims": "int"},
     ("", "GRU"): _LSTM | {"linear_before_reset": "int"},
     ("", "LSTM"): _LSTM,
     ("", "Reshape"): {"allowzero": "int"},
@@ -52,7 +49,6 @@ _ATTRIBUTES: Final[dict[tuple[str, str], Mapping[str, str]]] = {
         "scan_input_directions": "ints",
         "scan_output_directions": "ints",
     },
-    ("", "ScatterElements"): {"axis": "int", "reduction": "text"},
     ("", "Shape"): {"start": "int", "end": "int"},
     ("", "Softmax"): {"axis": "int"},
     ("", "Split"): {"axis": "int", "num_outputs": "int"},
@@ -76,7 +72,7 @@ class Tensor(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A node; `attributes` are those that are numbers, texts or constants."""
+    """A node; `attributes` are those that are numbers or texts."""
 
     domain: str
     op: str
@@ -120,7 +116,7 @@ def read_tensor(data: bytes, span: Span) -> tuple[str, Tensor]:
 
 
 # AttributeProto.AttributeType
-_KINDS: Final = {"int": 2, "text": 3, "tensor": 4, "graph": 5, "ints": 7}
+_KINDS: Final = {"int": 2, "text": 3, "graph": 5, "ints": 7}
 
 
 def read_node(data: bytes, span: Span, inside: bool = False) -> Node:
@@ -146,8 +142,6 @@ def read_node(data: bytes, span: Span, inside: bool = False) -> Node:
         if filled != [kind]:
             raise BadInput(f"{op} has no value, or several, for its attribute {name!r}")
         attributes[name] = attribute[kind]
-        if kind == "tensor":
-            attributes[name] = read_tensor(data, attribute[kind])[1]
     body = _body(data, attributes.pop("body")) if op == "Scan" else None
     return Node(domain, op, message["inputs"], message["outputs"], attributes, body)
 

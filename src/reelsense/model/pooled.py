@@ -8,6 +8,8 @@ Noise is an argument, not a mode: `forward(ids, lengths)` is the network as it p
 can train on parts of a batch and still give the same weights for the same seed.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ from reelsense.model.recipe import Recipe
 BELOW = -1e30  # lower than any score, and no infinity: the mean over nothing stays a number
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """Word vectors, states of them, pooling over the tokens of the review, linear layers.
 
     With pooling other than the last state and `dense` 0 the logit is a sum over states. What the
@@ -38,9 +40,9 @@ class Network(nn.Module):
         self.dense = nn.Linear(pooled, self.recipe.dense) if self.recipe.dense else None
         self.output = nn.Linear(self.recipe.dense or pooled, 1)
 
+    @abstractmethod
     def encode(self, vectors: Tensor, lengths: Tensor, noise: torch.Generator | None) -> Tensor:
         """Return the states (B, T, S) of word vectors (B, T, D); those of padding mean nothing."""
-        raise NotImplementedError
 
     def steps(self, lengths: Tensor) -> Tensor:
         """Return how many states a review of so many tokens has: as many, but for `DPCNN`."""
