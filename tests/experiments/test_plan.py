@@ -31,15 +31,17 @@ def test_every_recipe_gets_every_seed_and_share_on_one_split(plan_of):
     assert (plan.first, plan.part) == ("a", "test")
 
 
-def test_few_labels_get_more_epochs_and_many_the_recipes(plan_of):
+def test_few_labels_are_gone_through_more_often_and_many_as_the_recipe_says(plan_of):
     plan = plan_of(
         recipes=[recipe("a", epochs=3, batch_reviews=16)], shares=[0.1, 1], least_steps=30
     )
     n = len(plan.split.train)
-    assert plan.epochs_of(Cell("a", 1, 0)) == 3
-    assert plan.epochs_of(Cell("a", 0.1, 0)) == -(-30 // -(-round(0.1 * n) // 16)) == 15
-    assert plan.recipe_of(Cell("a", 0.1, 0)).epochs == 15
-    assert plan_of("a", shares=[0.1]).epochs_of(Cell("a", 0.1, 0)) == Recipe().epochs
+    assert plan.passes_of(Cell("a", 1, 0)) == 1
+    assert plan.passes_of(Cell("a", 0.1, 0)) == -(-30 // (3 * -(-round(0.1 * n) // 16))) == 5
+    assert plan.recipe_of(Cell("a", 0.1, 0)) == plan.recipes["a"].changed(passes=5, label_share=0.1)
+    assert plan_of("a", shares=[0.1]).passes_of(Cell("a", 0.1, 0)) == 1
+    often = plan_of(recipes=[recipe("a", passes=7)])
+    assert often.passes_of(Cell("a", 1, 0)) == 7
 
 
 def test_a_trial_and_recipes_without_a_test_are_measured_on_validation(plan_of):

@@ -166,7 +166,7 @@ def test_labels_and_what_the_teachers_say_are_mixed(student, prepared, tmp_path,
 def test_the_pools_are_unlabelled_reviews_sentences_and_edits(student, prepared, tmp_path):
     n = len(prepared.split.train)
     _, (more, sentences, edited) = learn(student, prepared, tmp_path)
-    assert [pool.an_epoch for pool in (more, sentences, edited)] == [
+    assert [pool.a_pass for pool in (more, sentences, edited)] == [
         round(share * n) for share in (0.5, 0.75, 0.25)
     ]
     words = {" ".join(tokenize(text)) for text in UNLABELLED.texts}
@@ -174,7 +174,7 @@ def test_the_pools_are_unlabelled_reviews_sentences_and_edits(student, prepared,
     assert len(words) == 20
     said = sigmoid(mean_logits(prepared, UNLABELLED.texts))
     assert more.examples.labels == pytest.approx(said, abs=1e-6)
-    assert len(sentences.examples) <= 2 * sentences.an_epoch  # what two epochs draw
+    assert len(sentences.examples) <= 2 * sentences.a_pass  # what two epochs draw
     assert set(sentences.examples.labels) != {0.0, 1.0}
     own = REVIEWS.take(prepared.split.train)
     assert (edited.examples.labels == counterfactuals(own.texts, own.labels, student.seed)[1]).all()
@@ -212,7 +212,7 @@ def test_sentences_of_reviews_without_a_label_are_edited_where_the_teachers_are_
         assert (ids == prepared.tokenizer.encode(text)).all()
     assert edited.examples.labels == pytest.approx(chances)
     assert len(texts) > len(counterfactuals(own.texts, own.labels, student.seed)[0])
-    assert edited.an_epoch == round(0.25 * len(own))
+    assert edited.a_pass == round(0.25 * len(own))
 
 
 def test_a_recipe_may_do_without_pools(student, prepared, tmp_path):

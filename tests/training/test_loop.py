@@ -114,12 +114,7 @@ def figures(run):
     ]
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_core")
 
 
 @pytest.fixture(scope="module")
@@ -411,6 +406,25 @@ def test_an_epoch_holds_all_training_reviews_and_its_share_of_each_pool():
         # They come mixed, not pool after pool.
         mixed = [len(set(np.sign(examples.labels[batch]).tolist())) for batch in batches]
         assert np.mean(np.array(mixed) > 1) > 0.5
+
+
+def test_an_epoch_of_several_passes_goes_through_all_reviews_that_often_one_pass_after_another():
+    recipe = SEMI.changed(passes=3, crop_tokens=4, epochs=2, whole_epochs=1)
+    a_pass = len(TRAINING) + 50 + 20
+    for epoch in (1, 2):
+        examples, batches = loop._plan_epoch(recipe, TRAINING, POOLS, epoch)
+        rows = np.concatenate(batches).reshape(3, a_pass)
+        for number in range(3):
+            assert sorted(rows[number]) == list(range(number * a_pass, (number + 1) * a_pass))
+            drawn = POOLS[0].draw(recipe.seed, (epoch - 1) * 3 + number + 1)
+            assert np.array_equal(
+                examples.labels[number * a_pass :][len(TRAINING) :][:50], drawn.labels
+            )
+        assert not np.array_equal(rows[0], rows[1] - a_pass)  # each in an order of its own
+        assert (max(map(len, examples.ids)) > 4) == (epoch == 2)
+    cropped = loop._plan_epoch(recipe, TRAINING, (), 1)[0].ids
+    first, second = cropped[: len(TRAINING)], cropped[len(TRAINING) : 2 * len(TRAINING)]
+    assert not all(map(np.array_equal, first, second))  # and with stretches of its own
 
 
 def test_crops_are_of_the_pools_too():

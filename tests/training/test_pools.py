@@ -143,9 +143,9 @@ def test_shares_are_of_the_training_reviews(share):
     pools = make_pools(recipe, prepared, [UNLABELLED])
     assert len(pools) == 3
     for pool in pools:
-        assert pool.an_epoch == round(share * len(prepared.split.train))
+        assert pool.a_pass == round(share * len(prepared.split.train))
         for epoch in (1, 2):
-            assert len(pool.draw(recipe.seed, epoch)) == pool.an_epoch
+            assert len(pool.draw(recipe.seed, epoch)) == pool.a_pass
 
 
 def test_a_recipe_without_shares_has_no_pools():

@@ -76,7 +76,7 @@ def test_a_run_starts_from_the_words_and_weights_of_the_language_model(reelsense
     assert "Recipe    teacher: " in outcome.out
     assert "Vectors   those of lm\n" in outcome.out
     assert re.search(
-        r"^Steps     3: with so few reviews .* --epochs, 17 or more$", outcome.out, re.MULTILINE
+        r"^Steps     3: with so few reviews .* --passes, 17 or more$", outcome.out, re.MULTILINE
     )
     assert (here / "run/tokenizer.json").read_bytes() == (lm / "tokenizer.json").read_bytes()
     before, after = (load_file(path / "weights.safetensors") for path in (lm, here / "run"))

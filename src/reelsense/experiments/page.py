@@ -105,7 +105,7 @@ def _content(results: Results, summaries: Sequence[Summary], command: str) -> Js
             for share in reversed(plan.shares)
         ],
         "runs": [
-            (cell, results.found[cell], plan.epochs_of(cell))
+            (cell, results.found[cell], plan.recipe_of(cell))
             for cell in plan.cells()
             if cell in results.found
         ],

@@ -173,7 +173,8 @@ def _row(results: Results, cell: Cell) -> dict[str, object]:
     }
     if not of_linear:
         row |= {
-            "epochs": results.plan.epochs_of(cell),
+            "epochs": results.plan.recipe_of(cell).epochs,
+            "passes": results.plan.passes_of(cell),
             "best_epoch": metrics["best_epoch"],
             "parameters": metrics["parameters"],
             "training_peak_mb": round(metrics["peak_memory_mb"]),
@@ -184,9 +185,9 @@ def _row(results: Results, cell: Cell) -> dict[str, object]:
 
 _OF_THE_COST: Final = ("parameters", "variant", "bundle_mb", "reviews_per_second", "peak_mb")
 _COLUMNS: Final = (
-    "accuracy", "low", "high", "log_loss", "calibration_error", "labelled", "epochs", "best_epoch",
-    "training_seconds", "training_peak_mb", *_OF_THE_COST, "weights_sha256", "split_seed", "data",
-    "machine", "versions", "commit", "command",
+    "accuracy", "low", "high", "log_loss", "calibration_error", "labelled", "epochs", "passes",
+    "best_epoch", "training_seconds", "training_peak_mb", *_OF_THE_COST, "weights_sha256",
+    "split_seed", "data", "machine", "versions", "commit", "command",
 )  # fmt: skip
 
 

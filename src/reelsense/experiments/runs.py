@@ -131,7 +131,7 @@ def command_of(plan: Plan, cell: Cell, flags: Sequence[str]) -> list[str]:
     more = [part for name in plan.unlabelled if reads_more for part in ("--unlabelled", name)]
     return [
         "train", "--recipe", str(plan.recipe_file(cell.recipe)), "--seed", str(cell.seed),
-        "--label-share", f"{cell.share!r}", "--epochs", str(plan.epochs_of(cell)), *more, *flags,
+        "--label-share", f"{cell.share!r}", "--passes", str(plan.passes_of(cell)), *more, *flags,
         "--run", str(plan.run(cell)),
     ]  # fmt: skip
 
@@ -206,6 +206,10 @@ def _expected(plan: Plan, cell: Cell, took: Mapping[Cell, float]) -> float:
     known = alike or took
     if same := [seconds for other, seconds in known.items() if other.share == cell.share]:
         return sum(same) / len(same)
-    passes = [plan.labelled(other.share) * plan.epochs_of(other) for other in known]
-    pace = sum(known.values()) / sum(passes) if passes else 0.0
-    return pace * plan.labelled(cell.share) * plan.epochs_of(cell)
+    read = sum(_read(plan, other) for other in known)
+    return sum(known.values()) / read * _read(plan, cell) if read else 0.0
+
+
+def _read(plan: Plan, cell: Cell) -> int:
+    """Return how many reviews a run goes through."""
+    return plan.labelled(cell.share) * plan.passes_of(cell) * plan.recipe_of(cell).epochs

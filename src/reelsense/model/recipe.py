@@ -72,7 +72,10 @@ class Recipe(Settings):
     dropout: float = setting(0.3, "drop features before each linear layer", high=0.95)
 
     # The training
-    epochs: int = setting(5, "times to go through the training part", low=1)
+    epochs: int = setting(5, "epochs: times to train, measure and save", low=1)
+    passes: int = setting(
+        1, "times that an epoch goes through the training part, for few reviews", low=1
+    )
     batch_reviews: int = setting(64, "most reviews in a batch", low=1)
     batch_tokens: int = setting(16384, "most tokens in a batch, padding counted", low=1)
     learning_rate: float = setting(3e-3, "peak learning rate of Adam", low=1e-8, high=10)

@@ -41,19 +41,19 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Examples of which every epoch takes the next `an_epoch`, in a shuffled order."""
+    """Examples of which every pass takes the next `a_pass`, in a shuffled order."""
 
     examples: Examples
-    an_epoch: int
+    a_pass: int
 
-    def draw(self, seed: int, epoch: int) -> Examples:
-        """Return those of an epoch (from 1): all have had their turn before one comes again."""
-        first = (epoch - 1) * self.an_epoch
+    def draw(self, seed: int, number: int) -> Examples:
+        """Return those of a pass (from 1): all have had their turn before one comes again."""
+        first = (number - 1) * self.a_pass
         rows = np.empty(0, np.int64)
-        while len(rows) < self.an_epoch:
+        while len(rows) < self.a_pass:
             turn, place = divmod(first + len(rows), len(self.examples))
             shuffled = np.random.default_rng([seed, turn]).permutation(len(self.examples))
-            rows = np.concatenate([rows, shuffled[place : place + self.an_epoch - len(rows)]])
+            rows = np.concatenate([rows, shuffled[place : place + self.a_pass - len(rows)]])
         return self.examples.take(rows)
 
 

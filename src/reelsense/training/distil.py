@@ -120,8 +120,8 @@ def make_lessons(recipe: Recipe, prepared: Prepared, unlabelled: Sequence[Review
     whole = list(training.texts)
     if recipe.unlabelled_share:
         whole += new_texts(recipe, prepared, unlabelled)
-    # No more than the epochs draw: the teachers are the dear part.
-    most = _sentences(recipe, training) * recipe.epochs
+    # No more than the passes draw: the teachers are the dear part.
+    most = _sentences(recipe, training) * recipe.passes * recipe.epochs
     order = np.random.default_rng(recipe.seed).permutation(len(whole))[:most]
     pieces, owners = stretches([whole[row] for row in order], recipe.seed)
     chosen = np.random.default_rng(recipe.seed).permutation(len(pieces))[:most]

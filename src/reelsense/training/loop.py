@@ -195,12 +195,31 @@ def _plan_epoch(
     epoch: int,
     guards: Guards | None = None,
 ) -> tuple[Examples, list[NDArray[np.int64]]]:
-    """Return the examples of an epoch, cropped if it is not among the last, and its batches."""
-    order = np.random.default_rng([recipe.seed, epoch])
-    whole = epoch > recipe.epochs - recipe.whole_epochs
-    examples = augmented(training, recipe, guards, epoch)
-    examples = examples.with_more([pool.draw(recipe.seed, epoch) for pool in pools])
-    examples = crop(examples, 0 if whole else recipe.crop_tokens, order)
+    """Return the examples of an epoch and its batches, of one pass after the other."""
+    crop_tokens = 0 if epoch > recipe.epochs - recipe.whole_epochs else recipe.crop_tokens
+    passes: list[Examples] = []
+    batches: list[NDArray[np.int64]] = []
+    for number in range((epoch - 1) * recipe.passes + 1, epoch * recipe.passes + 1):
+        first = sum(map(len, passes))
+        examples, rows = _plan_pass(recipe, training, pools, number, crop_tokens, guards)
+        passes.append(examples)
+        batches += [first + batch for batch in rows]
+    return passes[0].with_more(passes[1:]), batches
+
+
+def _plan_pass(
+    recipe: Recipe,
+    training: Examples,
+    pools: Sequence[Pool],
+    number: int,
+    crop_tokens: int,
+    guards: Guards | None,
+) -> tuple[Examples, list[NDArray[np.int64]]]:
+    """Return the examples of a pass, the first of the run has the number 1, and its batches."""
+    order = np.random.default_rng([recipe.seed, number])
+    examples = augmented(training, recipe, guards, number)
+    examples = examples.with_more([pool.draw(recipe.seed, number) for pool in pools])
+    examples = crop(examples, crop_tokens, order)
     lengths = [len(ids) for ids in examples.ids]
     return examples, plan(lengths, recipe.batch_reviews, recipe.batch_tokens, order)
 

@@ -42,7 +42,7 @@ PAUSE = 60  # seconds between two lines where there is no terminal: a comparison
               help="Shares of the labels to learn from, as in 0.01,0.1,1.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(0), default=LEAST_STEPS, show_default=True,
               metavar="N", help="Fewest steps of a run: where few labels make an epoch short, "
-              "there are more epochs than the recipe says.")  # fmt: skip
+              "it goes through them more often.")  # fmt: skip
 @click.option("--split-seed", type=click.IntRange(0, 2**31), metavar="N",
               help="Seed of the split, in place of the recipes'.")  # fmt: skip
 @data_options

@@ -94,12 +94,12 @@ def _of_more(unused: int, used: int) -> str:
 
 def _few_steps(plan: Recipe, reviews: int) -> str:
     """Return a line for trainings too short to learn anything, and nothing for others."""
-    steps = math.ceil(reviews / plan.batch_reviews) * plan.epochs
+    steps = math.ceil(reviews / plan.batch_reviews) * plan.passes * plan.epochs
     if steps >= FEW_STEPS:
         return ""
     return (
-        f"\nSteps     {steps}: with so few reviews a network needs more --epochs, "
-        f"{math.ceil(plan.epochs * FEW_STEPS / steps)} or more"
+        f"\nSteps     {steps}: with so few reviews a network needs more --passes, "
+        f"{math.ceil(plan.passes * FEW_STEPS / steps)} or more"
     )
 
 
