@@ -4,7 +4,8 @@
 
 FOLDER is that of scripts/compare_architectures.sh. Of each of its comparisons the rows go to
 results/compared_NAME.csv (a recipe and share of the labels) and compared_NAME_runs.csv (a run), the
-pictures to docs/images, and a table a share and what can be concluded between marks on the page.
+pictures that the page shows to docs/images, and a table a share and what can be concluded between
+marks on the page.
 """
 
 import csv
@@ -69,7 +70,8 @@ def enter(folder: Path, name: str) -> None:
     for source, target in (("recipes", f"compared_{name}"), ("runs", f"compared_{name}_runs")):
         shutil.copyfile(folder / f"{source}.csv", RESULTS / f"{target}.csv")
     for picture in folder.glob("*.png"):
-        shutil.copyfile(picture, ROOT / "docs" / "images" / f"{name}-{picture.name}")
+        if (target := f"{name}-{picture.name}") in PAGE.read_text(encoding="utf-8"):
+            shutil.copyfile(picture, ROOT / "docs" / "images" / target)
     with (folder / "recipes.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     shares = sorted({row["label_share"] for row in rows}, key=float, reverse=True)
