@@ -97,7 +97,7 @@ class Plan:
         """Return the passes of an epoch: the recipe's, or as many as make `least_steps` steps.
 
         Three epochs of 200 reviews are a dozen steps, in which no network learns anything: it would
-        be compared how fast they begin. More epochs would do too, but to measure one takes ten
+        be compared how fast they begin. More epochs would do too, but to measure one takes eight
         times as long as to train it.
         """
         recipe = self.recipes[cell.recipe]
