@@ -18,6 +18,7 @@ from reelsense.verbs import (
     finished,
     prediction,
     pretraining,
+    scoring,
     training,
     tuning,
 )
@@ -103,6 +104,7 @@ def cli() -> None:
 
 for verb in (
     prediction.predict,
+    scoring.score,
     prediction.info,
     prediction.doctor,
     training.train,

@@ -107,8 +107,8 @@ def _choose_columns(
     labelled: bool,
     names: Sequence[str],
 ) -> _Columns:
-    label = _column(path, names, label_column, LABEL_COLUMNS, "label") if labelled else None
-    text = _column(path, names, text_column, TEXT_COLUMNS, "text")
+    label = find_column(path, names, label_column, LABEL_COLUMNS, "label") if labelled else None
+    text = find_column(path, names, text_column, TEXT_COLUMNS, "text")
     if text == label:
         raise BadInput(f"{path}: --text-column and --label-column are both {text!r}")
     plain = {name.strip().lower(): name for name in reversed(names)}
@@ -116,10 +116,14 @@ def _choose_columns(
     return _Columns(text, label, None if film in (text, label) else film)
 
 
-def _column(
-    path: Path, names: Sequence[str], named: str | None, usual: Sequence[str], kind: str
+def find_column(
+    path: Path | str, names: Sequence[str], named: str | None, usual: Sequence[str], kind: str
 ) -> str:
-    """Return the one column that is named, or that has one of the usual names."""
+    """Return the one column that is named, or that has one of the usual names.
+
+    Raises:
+        BadInput: none, or more than one; lists what there is. `kind` is "text" or "label".
+    """
     flag = f"--{kind}-column"
     if named is not None and names.count(named) == 1:
         return named
@@ -233,7 +237,7 @@ def _csv_rows(path: Path, choose: _Choose) -> Iterator[_Row]:
     csv.field_size_limit(2**31 - 1)  # the default refuses a field over 128 kB
     lines = _lines(path)
     first = next(lines, "")
-    records = _records(path, chain([first], lines), _delimiter(path, first))
+    records = _records(path, chain([first], lines), find_delimiter(path.suffix, first))
     if not (header := next(records, (0, 0, []))[2]):
         raise BadInput(f"{path}: the file is empty")
     if len(set(header)) < len(header):
@@ -252,9 +256,9 @@ def _csv_rows(path: Path, choose: _Choose) -> Iterator[_Row]:
         yield _Row(f"row {number}", place, *cells)
 
 
-def _delimiter(path: Path, header: str) -> str:
+def find_delimiter(suffix: str, header: str) -> str:
     """Tab in a .tsv; comma in a .csv, unless its header knows only ";" or tabs."""
-    if path.suffix.lower() == ".tsv":
+    if suffix.lower() == ".tsv":
         return "\t"
     return next((mark for mark in ",;\t" if mark in header), ",")
 

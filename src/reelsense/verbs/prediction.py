@@ -28,23 +28,28 @@ MODEL = click.option(
     help="A bundle in the package, 'small' (the default) or 'accurate', or the folder of one that "
          "`reelsense export` made; a folder of such a name is ./small.",
 )  # fmt: skip
+SECOND = click.option(
+    "--second", metavar="NAME",
+    help="Another bundle, which reads again what the first is uncertain of, such as 'accurate': "
+         "nearly as good as that one, and faster.",
+)  # fmt: skip
+THRESHOLD = click.option(
+    "--threshold", type=click.FloatRange(0.5, 1), metavar="P",
+    help="Say 'uncertain' below this probability of the likelier label (0.5: never). By default "
+         "the model's own, chosen to leave few labels wrong: see `reelsense info`.",
+)  # fmt: skip
 
 
 @click.command()
 @click.argument("texts", nargs=-1, metavar="TEXT...")
 @MODEL
-@click.option("--second", metavar="NAME",
-              help="Another bundle, which reads again what the first is uncertain of, such as "
-                   "'accurate': nearly as good as that one, and faster.")  # fmt: skip
+@SECOND
 @THREADS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a line for each text.")
 @click.option(
     "--explain", is_flag=True, help="Show what each word, where it stands, and each sentence adds."
 )
-@click.option("--threshold", type=click.FloatRange(0.5, 1), metavar="P",
-              help="Say 'uncertain' below this probability of the likelier label (0.5: never). "
-                   "By default the model's own, chosen to leave few labels wrong: see "
-                   "`reelsense info`.")  # fmt: skip
+@THRESHOLD
 def predict(
     texts: tuple[str, ...],
     name: str | None,
