@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reelsense.errors import BadInput
 from reelsense.inference import places, work
-from reelsense.inference.files import Task, score_file
+from reelsense.inference.files import Task, score_file, summary_json
 from reelsense.inference.forms import Form, form_of, need_packages
 from reelsense.inference.request import Request, job_of
 from reelsense.inference.rows import Header
@@ -27,7 +27,7 @@ from reelsense.inference.workers import Answered
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder to score: its files by name, in order, where the answers go, and what it is about."""
+    """A folder to score: its files by name, in order, where answers go, and what it is about."""
 
     source: str
     target: str
@@ -246,9 +246,10 @@ def finish(folder: Folder) -> Tally:
             places.publish(errors, folder.errors)
         else:
             places.remove_if_there(folder.errors)
+    first = work.finished(folder.summary_of(folder.names[0]))
+    columns = first["columns"] if first else []
     if folder.files != folder.target:
         places.replace_folder(folder.files, folder.target, folder.partial)
-    content = {"job": folder.job, "files": len(folder.names), "tally": whole.to_json()}
-    places.write(folder.summary, json.dumps(content, indent=2) + "\n")
+    places.write(folder.summary, summary_json(folder.job, columns, whole))
     places.remove_tree(folder.partial)
     return whole

@@ -116,7 +116,6 @@ def _to_pipe(job: _Job) -> None:
 def _to_file(job: _Job) -> None:
     """Score a file or a folder to another."""
     from reelsense.inference import files, folders, places
-    from reelsense.inference.request import forms_of
     from reelsense.inference.workers import answering
 
     kind = "file" if job.source == places.PIPE else places.what_is(job.source)
@@ -127,15 +126,14 @@ def _to_file(job: _Job) -> None:
     if kind == "folder":
         folder = folders.read_folder(job.source, job.target, request)
         done = folders.finished_before(folder, job.resume, job.overwrite)
-        errors = folder.errors
+        errors, summary = folder.errors, folder.summary
     else:
-        forms_of(job.source, job.target, request)
         task = files.task_for(job.source, job.target)
         done = files.finished_before(task, request, job.resume, job.overwrite)
-        errors = task.errors
+        errors, summary = task.errors, task.summary
     if done is not None:
         _say(f"{job.target} has been scored already")
-        _say(_summary(done, errors))
+        _say_what_came_of_it(done, errors, summary)
         return
     with (
         interruptible(resume=job.source != places.PIPE) as interrupted,
@@ -146,6 +144,16 @@ def _to_file(job: _Job) -> None:
         else:
             running = files.score_file(task, request, answered, job.resume)
         whole = _drawn(running, interrupted)
+    _say_what_came_of_it(whole, errors, summary)
+
+
+def _say_what_came_of_it(whole: "Tally", errors: str, summary: str) -> None:
+    """Print the summary of a file or folder, and the names that the answers have to have."""
+    from reelsense.inference import work
+    from reelsense.inference.outputs import ADDED
+
+    if (made := work.finished(summary)) and made["columns"][0] != ADDED[0]:
+        _say(f"Columns    {', '.join(made['columns'])} (the short names are taken)")
     _say(_summary(whole, errors))
 
 
