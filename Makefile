@@ -11,7 +11,7 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Reelsense needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[train,tune,synonyms,scale,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[train,tune,synonyms,scale,serve,dev]"
 	touch $@
 
 # A run that was interrupted goes on; one that has finished only says where its report is.

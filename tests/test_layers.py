@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "bundle": TRAINING | {"bundle"},
     "inference": FOUNDATION | GROUND | {"bundle", "inference"},
     "experiments": TRAINING | {"bundle", "experiments"},
-    "verbs": TRAINING | {"download", "bundle", "experiments", "inference", "verbs"},
+    "serving": FOUNDATION | GROUND | {"bundle", "inference", "serving"},
+    "verbs": TRAINING | {"download", "bundle", "experiments", "inference", "serving", "verbs"},
     "cli": FOUNDATION | {"verbs"},
     "__main__": {"cli"},
 }

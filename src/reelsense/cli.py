@@ -5,12 +5,19 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from reelsense import __version__
-from reelsense.errors import INSTALL, INSTALL_TUNE, BadInput, Failure, is_out_of_memory
+from reelsense.errors import (
+    INSTALL,
+    INSTALL_SERVE,
+    INSTALL_TUNE,
+    BadInput,
+    Failure,
+    is_out_of_memory,
+)
 from reelsense.verbs import (
     augmentation,
     comparing,
@@ -19,10 +26,17 @@ from reelsense.verbs import (
     prediction,
     pretraining,
     scoring,
+    serving,
     training,
     tuning,
 )
 from reelsense.verbs.interruption import Interrupted
+
+# package: what brings it, other than the extra `train`
+INSTALLS: Final = {
+    "optuna": INSTALL_TUNE,
+    **dict.fromkeys(("starlette", "uvicorn", "httptools", "prometheus_client"), INSTALL_SERVE),
+}
 
 
 class _Unread(Exception):
@@ -46,7 +60,7 @@ def main() -> None:
     except Interrupted as error:
         code = _refuse(str(error), error.code)
     except ModuleNotFoundError as error:
-        install = INSTALL_TUNE if error.name == "optuna" else INSTALL
+        install = INSTALLS.get((error.name or "").partition(".")[0], INSTALL)
         code = _refuse(f"this needs the package {error.name}; install it with: {install}", 1)
     except OSError as error:
         code = _refuse(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
@@ -105,6 +119,7 @@ def cli() -> None:
 for verb in (
     prediction.predict,
     scoring.score,
+    serving.serve,
     prediction.info,
     prediction.doctor,
     training.train,

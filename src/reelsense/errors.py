@@ -12,6 +12,7 @@ class Failure(RuntimeError):
 INSTALL = 'pip install "reelsense[train]"'  # what brings a package that is missing
 INSTALL_FILES = 'pip install "reelsense[files]"'  # for Parquet, .zst and object stores
 INSTALL_SCALE = 'pip install "reelsense[scale]"'  # for a Ray cluster
+INSTALL_SERVE = 'pip install "reelsense[serve]"'  # for the server
 INSTALL_TUNE = 'pip install "reelsense[train,tune]"'  # and the one that searches as well
 
 

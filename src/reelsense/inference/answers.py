@@ -1,6 +1,8 @@
 """What a predictor says of a text: records, and the evidence of words summed by sentence."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,3 +79,14 @@ def by_sentence(text: str, words: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
         Evidence(text[start:end], start, end, total)
         for (start, end), total in zip(spans.tolist(), sums.tolist(), strict=True)
     )
+
+
+def finite(content: Any) -> Any:
+    """Return what JSON can hold of the content: None in place of NaN and infinity."""
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [finite(value) for value in content]
+    return content

@@ -180,15 +180,6 @@ def _warn(message: str) -> None:
 
 def _json(content: Any, indent: int | None = None) -> str:
     """Return JSON that every reader takes: Python's own would say NaN and Infinity."""
-    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+    from reelsense.inference.answers import finite
 
-
-def _finite(content: Any) -> Any:
-    """Return the content with None in place of what is no number to JSON."""
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
-    return content
+    return json.dumps(finite(content), indent=indent, allow_nan=False)

@@ -1,0 +1,147 @@
+"""One connection: what uvicorn's protocol lacks, which is time limits and errors of our shape.
+
+uvicorn waits for ever for the rest of a head or a body, and for a client that does not read; some
+hundreds of such connections ("slow loris") and nobody else is let in.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from reelsense.serving.service import Service
+from reelsense.serving.shapes import error_json
+
+# Seconds after which a connection is cut whose body is late: by then its request has been told so.
+GRACE = 2.0
+
+
+class Connection(HttpToolsProtocol):
+    """A connection with time limits on head, body and answer."""
+
+    def __init__(self, *, service: Service, **named: Any) -> None:
+        super().__init__(**named)
+        self._service = service
+        self._reading: str | None = None  # "head" or "body" while one is on its way
+        self._head_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timed: str | None = None  # what the timer is for
+        self._writing: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Let a client in, unless too many are."""
+        super().connection_made(transport)
+        if len(self.connections) > self._service.limits.connections:
+            self._refuse(503, "connections", "too many connections are open; try again later")
+        else:
+            self._arm("head", self._service.limits.header_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, and see what is to come."""
+        if self._reading == "head":
+            self._head_bytes += len(data)
+        super().data_received(data)
+        limits = self._service.limits
+        if self.transport.is_closing():
+            self._disarm()
+        elif self._reading == "head":
+            if self._head_bytes > limits.header_bytes:
+                self._refuse(431, "head_too_large", f"the head of the request is larger than "
+                             f"{limits.header_bytes:,} bytes")  # fmt: skip
+            else:
+                self._arm("head", limits.header_seconds)
+        elif self._reading == "body":
+            self._arm("body", limits.body_seconds + GRACE)
+        elif self.cycle is None or self.cycle.response_complete:
+            self._arm("head", limits.header_seconds)  # empty lines, and nothing after them
+        else:
+            self._disarm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timers."""
+        super().connection_lost(exc)
+        self._disarm()
+        self.resume_writing()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._reading, self._head_bytes = "head", 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its head is there."""
+        self._reading = "body"
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """It is there as a whole."""
+        self._reading = None
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Its answer has been sent."""
+        super().on_response_complete()
+        if self._reading is None:
+            self._disarm()  # from here on uvicorn's own limit counts, that of idle connections
+
+    def pause_writing(self) -> None:
+        """The client does not read: give it some time."""
+        super().pause_writing()
+        if self._writing is None:
+            self._writing = self.loop.call_later(
+                self._service.limits.write_seconds, self.transport.abort
+            )
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        self._refuse(400, "bad_request", "this is not HTTP/1.1; check the client")
+
+    def _arm(self, what: str, seconds: float) -> None:
+        """Start the clock for a head or body, unless it runs: slow bytes do not put it back."""
+        if self._timed != what:
+            self._disarm()
+            self._timed = what
+            self._timer = self.loop.call_later(seconds, self._late, what, seconds)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timed = None
+
+    def _late(self, what: str, seconds: float) -> None:
+        """Close a connection whose head or body has not come in time."""
+        self._timer, self._timed = None, None
+        if self.pipeline:  # it sent ahead of its answers, and was not read meanwhile
+            self._arm(what, seconds)
+        elif what == "head" and self._reading == "head":
+            self._refuse(408, "too_slow", f"the head of the request had not come after "
+                         f"{seconds:g} s; send it faster")  # fmt: skip
+        elif what == "head" or self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Send an error before there is a request, and close."""
+        self._disarm()
+        if self.cycle is None or self.cycle.response_complete:
+            content = error_json(code, message)
+            head = (
+                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nconnection: close\r\n"
+                f"content-type: application/json\r\ncontent-length: {len(content)}\r\n"
+                "cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n"
+            )
+            self.transport.write(head.encode("ascii") + content)
+            metrics = self._service.metrics
+            metrics.requests.labels("none", str(status)).inc()
+            metrics.rejected.labels(code).inc()
+        self.transport.close()

@@ -1,0 +1,142 @@
+"""A server from its start to its end: listen, load, answer, drain."""
+
+import asyncio
+import contextlib
+import errno
+import functools
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from reelsense.errors import BadInput, Failure
+from reelsense.inference.predictor import Predictor
+from reelsense.serving.connection import Connection
+from reelsense.serving.front import application
+from reelsense.serving.service import PROBE, Service
+
+# Seconds between the signal and the end of listening. Meanwhile /readyz says 503 and every answer
+# closes its connection, so that hardly a client sends to one that is just being closed.
+GRACE = 0.3
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but for its signals: it would end by the signal after the drain, and not with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `run`."""
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 is any free one.
+
+    Raises:
+        BadInput: there is no such host here. Failure: the port is taken, or not ours to take.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Failure(f"port {port} of {host} is in use; end what listens there, or choose "
+                          "another with --port (0: any that is free)") from None  # fmt: skip
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise Failure(f"port {port} needs the rights of an administrator; choose another with "
+                          "--port") from None  # fmt: skip
+        raise BadInput(f"--host {host}: {error.strerror or error}; give an address of this "
+                       "machine") from None  # fmt: skip
+
+
+def run(
+    listening: socket.socket,
+    service: Service,
+    load: Callable[[], Predictor],
+    threads: int,
+    ready: Callable[[], None],
+) -> None:
+    """Answer until a signal comes, and then what has been accepted; a second one ends at once.
+
+    Args:
+        listening: what `listen` returned.
+        service: limits, access and counters.
+        load: returns the model, which computes on one core; called in a thread, so that
+            /healthz answers meanwhile.
+        threads: that answer.
+        ready: called once /readyz says so.
+
+    Raises:
+        BadInput: the model cannot be loaded.
+    """
+    logging.getLogger("uvicorn.error").disabled = True  # it would show the texts of exceptions
+    asyncio.run(_run(listening, service, load, threads, ready))
+
+
+async def _run(
+    listening: socket.socket,
+    service: Service,
+    load: Callable[[], Predictor],
+    threads: int,
+    ready: Callable[[], None],
+) -> None:
+    limits = service.limits
+    protocol: Any = functools.partial(Connection, service=service)
+    server = _Server(
+        uvicorn.Config(
+            application(service),
+            loop="asyncio",
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=int(limits.idle_seconds),
+            timeout_graceful_shutdown=int(limits.seconds + limits.body_seconds + 1),
+        )
+    )
+    loop = asyncio.get_running_loop()
+
+    def leave() -> None:
+        server.should_exit = True
+
+    def asked_to_end(number: int, _: object) -> None:
+        if service.draining:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        service.draining = True
+        loop.call_soon_threadsafe(loop.call_later, GRACE, leave)
+
+    before = {
+        number: signal.signal(number, asked_to_end) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        serving = asyncio.create_task(server.serve([listening]))
+        try:
+            model = await asyncio.to_thread(_loaded, load)
+            service.take(model, threads)
+            ready()
+            if model.about["evidence"]:  # its session takes 0.1 s to open, which nobody waits for
+                await asyncio.to_thread(model.explain, PROBE)
+        except BaseException:
+            server.should_exit = server.force_exit = True
+            await serving
+            raise
+        await serving
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if service.work is not None:
+            service.work.close()
+
+
+def _loaded(load: Callable[[], Predictor]) -> Predictor:
+    model = load()
+    model(PROBE)
+    return model

@@ -1,0 +1,183 @@
+"""What all requests of a server share, and the way of one: read, let in, waited for."""
+
+import asyncio
+import math
+import time
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from starlette.requests import Request
+
+from reelsense.inference.answers import Prediction, finite
+from reelsense.inference.predictor import Predictor
+from reelsense.serving.limits import Access, ClientGone, Limits, Refused
+from reelsense.serving.metrics import Metrics, metrics
+from reelsense.serving.shapes import read_json
+from reelsense.serving.work import Work
+
+PROBE: Final = "A wonderful, moving film."
+# Seconds for which a self-test counts: a probe that everybody may ask for is no way to load us.
+TESTED: Final = 1.0
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Service:
+    """A server's limits and counters, and its model once that has been loaded.
+
+    draining: it answers what it has, and nothing new is to be sent to it.
+    buffered: bytes of the bodies of all requests in hand.
+    """
+
+    limits: Limits
+    access: Access
+    versions: Mapping[str, str]
+    work: Work | None = None
+    draining: bool = False
+    buffered: int = 0
+    card: Mapping[str, Any] = field(default_factory=dict)
+    expected: Prediction | None = None
+    tested: float = -math.inf
+    log: bool = False
+    metrics: Metrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = metrics(
+            lambda: self.work.depth if self.work else 0, lambda: self.work.ahead if self.work else 0
+        )
+
+    def take(self, model: Predictor, threads: int) -> None:
+        """Begin to answer with a model, whose answer to PROBE is what self-tests expect."""
+        self.expected = model(PROBE)
+        self.card = card_of(model, threads, self.versions, self.limits)
+        self.work = Work(model, threads, self.metrics.batch.observe)
+
+    def let_in(self) -> Work:
+        """Return where the work is done.
+
+        Raises:
+            Refused: the model is being loaded, or too much is to be done already.
+        """
+        work = self.work
+        if work is None:
+            raise Refused(503, "loading", "the model is being loaded; try again in a second",
+                          {"Retry-After": "1"})  # fmt: skip
+        # Early: what waits too long is given up by its client, and answered for nobody.
+        if (ahead := work.ahead) > self.limits.waiting or self.buffered > self.limits.buffered:
+            seconds = str(max(1, math.ceil(ahead)))
+            raise Refused(429, "overloaded", f"too many requests wait; try again in {seconds} s",
+                          {"Retry-After": seconds})  # fmt: skip
+        return work
+
+    async def self_test(self) -> None:
+        """Predict, as a request does.
+
+        Raises:
+            Refused: it is loading, draining or full, or the answer is not what it was.
+        """
+        if self.draining:
+            raise Refused(503, "draining", "the server is being stopped; try another one")
+        try:
+            work = self.let_in()
+        except Refused as error:
+            raise Refused(503, error.code, error.message, error.headers) from None
+        if time.monotonic() - self.tested < TESTED:
+            return
+        try:
+            (found,) = await asyncio.wait_for(work.predict([PROBE]), self.limits.seconds)
+        except TimeoutError:
+            raise Refused(503, "timeout", "the self-test has not come back in time") from None
+        if found != self.expected:
+            raise Refused(503, "unsound", "the model's answers have changed; restart the server")
+        self.tested = time.monotonic()
+
+
+async def read(request: Request, service: Service) -> dict[str, Any]:
+    """Return the JSON object that a request brings, read no further than the limit.
+
+    Its bytes are counted in `service.buffered`; the caller gives back `request.state.bytes`.
+
+    Raises:
+        Refused: no JSON, too large, too slow. ClientGone: the client closed the connection.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        # Also, a form on another site may send any other type without the browser asking us.
+        raise Refused(415, "not_json", "send the header Content-Type: application/json")
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Refused(415, "compressed", "send the body as it is, without Content-Encoding")
+    limit = service.limits.body
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(service.limits.body_seconds):
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                part = message.get("body", b"")
+                size += len(part)
+                if size > limit:
+                    raise _too_large(limit)
+                parts.append(part)
+                service.buffered += len(part)
+                request.state.bytes = size
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        raise Refused(408, "too_slow", f"the body had not come after "
+                      f"{service.limits.body_seconds:g} s; send it faster",
+                      {"Connection": "close"}) from None  # fmt: skip
+    return read_json(b"".join(parts))
+
+
+async def waited_for(request: Request, answer: Coroutine[Any, Any, T], service: Service) -> T:
+    """Return what a coroutine does, unless it takes too long or the client goes away.
+
+    Raises:
+        Refused: it took too long. ClientGone: the client closed the connection.
+    """
+    working = asyncio.ensure_future(answer)
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait(
+            (working, gone),
+            timeout=service.limits.seconds,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if working.done():
+            return working.result()
+        if gone.done():
+            raise ClientGone
+        raise Refused(503, "timeout", f"no answer after {service.limits.seconds:g} s; send fewer "
+                      "or shorter texts", {"Retry-After": "1"})  # fmt: skip
+    finally:
+        working.cancel()
+        gone.cancel()
+
+
+def card_of(
+    model: Predictor, threads: int, versions: Mapping[str, str], limits: Limits
+) -> dict[str, Any]:
+    """Return what a model is and is worth: bundle.json without the hashes, and this server."""
+    about = {key: value for key, value in model.about.items() if key not in ("files", "seal")}
+    content: dict[str, Any] = finite(about)
+    content["confidence"] = model.confidence
+    content["second"] = model.second.about["name"] if model.second else None
+    content["threads"] = threads
+    content["versions"] = dict(versions)
+    content["limits"] = {
+        "body_bytes": limits.body, "texts": limits.texts, "characters": limits.characters,
+        "seconds": limits.seconds,
+    }  # fmt: skip
+    return content
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused(413, "too_large", f"the body is larger than {limit:,} bytes; send fewer texts "
+                   "at a time", {"Connection": "close"})  # fmt: skip
