@@ -94,8 +94,8 @@ def asked_of_text_embeddings(content: Mapping[str, Any], limits: Limits) -> Aske
         return Asked([_text(inputs, "inputs", limits)], False)
     if isinstance(inputs, list) and inputs and all(isinstance(item, str) for item in inputs):
         if len(inputs) > 1:
-            raise _unfit("unsupported", '"inputs": a list of strings is a pair of sentences, '
-                         'which this model does not take; two texts are [["a"], ["b"]]')  # fmt: skip
+            raise _unfit("unsupported", '"inputs": a list of strings is a pair of texts, '
+                         'which this model takes not; two texts are [["a"], ["b"]]')  # fmt: skip
         return Asked([_text(inputs[0], "inputs[0]", limits)], False)
     if not isinstance(inputs, list):
         raise _unfit("wrong_type", '"inputs" must be a string or a list')
