@@ -8,10 +8,9 @@ from typing import Any, Final
 from reelsense.inference.answers import Evidence, Explanation, Prediction
 from reelsense.serving.limits import Limits, Refused
 
-# Fields of the other servers that cannot change an answer of this model, and so are ignored.
-IGNORED: Final = {
-    "options", "truncate", "truncation_direction", "model", "parameters", "raw_scores",
-}  # fmt: skip
+# Fields of the other two servers. What is only in these sets cannot change an answer of this model.
+HUGGING_FACE: Final = {"inputs", "parameters", "options", "model"}
+TEXT_EMBEDDINGS: Final = {"inputs", "raw_scores", "truncate", "truncation_direction"}
 
 
 @dataclass(frozen=True)
@@ -66,18 +65,20 @@ def asked_of_hugging_face(content: Mapping[str, Any], limits: Limits) -> Asked:
 
     As the Inference API takes them; a string is answered as a list of one.
     """
-    inputs = _inputs(content)
-    parameters = content.get("parameters") or {}
-    if not isinstance(parameters, dict):
+    inputs = _inputs(content, HUGGING_FACE)
+    parameters = content.get("parameters")
+    if not isinstance(parameters, (dict, type(None))):
         raise _unfit("wrong_type", '"parameters" must be an object')
+    parameters = parameters or {}
     top = parameters.get("top_k")
-    if top is not None and (type(top) is not int or top < 1):
+    whole = type(top) is int or (type(top) is float and top.is_integer())
+    if top is not None and not (whole and top >= 1):
         raise _unfit("wrong_type", '"top_k" must be a whole number, at least 1')
-    if parameters.get("function_to_apply") == "none":
+    if parameters.get("function_to_apply") not in (None, "sigmoid", "softmax"):
         raise _unfit("unsupported", "this model gives calibrated probabilities only; leave "
                      '"function_to_apply" out')  # fmt: skip
     texts = [inputs] if isinstance(inputs, str) else inputs
-    return Asked(_texts(texts, "inputs", limits), True, 2 if top is None else min(top, 2))
+    return Asked(_texts(texts, "inputs", limits), True, 2 if top is None else int(min(top, 2)))
 
 
 def asked_of_text_embeddings(content: Mapping[str, Any], limits: Limits) -> Asked:
@@ -86,8 +87,8 @@ def asked_of_text_embeddings(content: Mapping[str, Any], limits: Limits) -> Aske
     "a" and ["a"] are one text; [["a"], ["b"]] (or a mixture of strings and lists) are several;
     ["a", "b"] is one pair there, which this model cannot answer.
     """
-    inputs = _inputs(content)
-    if content.get("raw_scores"):
+    inputs = _inputs(content, TEXT_EMBEDDINGS)
+    if content.get("raw_scores") is not None and content["raw_scores"] is not False:
         raise _unfit("unsupported", "this model gives calibrated probabilities only; leave "
                      '"raw_scores" out')  # fmt: skip
     if isinstance(inputs, str):
@@ -155,8 +156,8 @@ def _evidence_json(of: Evidence) -> dict[str, Any]:
     return {"text": of.text, "start": of.start, "end": of.end, "evidence": of.evidence}
 
 
-def _inputs(content: Mapping[str, Any]) -> Any:
-    _need_only(content, {"inputs", *IGNORED})
+def _inputs(content: Mapping[str, Any], known: set[str]) -> Any:
+    _need_only(content, known)
     if "inputs" not in content:
         raise _unfit("wrong_fields", 'give "inputs", a string or a list')
     return content["inputs"]
@@ -165,7 +166,7 @@ def _inputs(content: Mapping[str, Any]) -> Any:
 def _need_only(content: Mapping[str, Any], known: set[str]) -> None:
     if odd := sorted(content.keys() - known):
         # Not the name itself: whoever mistakes the shape may have sent a review as one.
-        names = ", ".join(f'"{name}"' for name in sorted(known - IGNORED))
+        names = ", ".join(f'"{name}"' for name in sorted(known))
         raise _unfit("wrong_fields", f"{len(odd)} unknown field(s); known are {names}")
 
 

@@ -22,7 +22,11 @@ from reelsense.serving.shapes import encoded, explanation_json
 OVERHEAD = 150
 # An explanation took five times as long as a prediction of the same review.
 EXPLAINED = 5
-# Characters that a thread takes together. See `Work._take`.
+# Characters of short requests that a thread scores together, of what waits when it becomes free.
+# With 8 clients and a short review each, 1,030 requests a second at 0.96 ms of processor time
+# instead of 810 at 1.38 one by one (medians of 5 rounds in turns, on two busy cores). To wait for
+# company did not pay: 940 a second with a window of 1 ms, 810 with one of 3 ms; of whole reviews,
+# 190 one by one, 200 to 260 in all the other ways.
 TOGETHER = 4096
 # Characters a second and thread that are assumed before anything has been measured.
 PACE = 300_000.0
@@ -129,7 +133,7 @@ class Work:
     def _take(self) -> list[Piece] | None:
         """Return the next pieces for a thread, of one or of several short requests; None: end.
 
-        Nothing waits for company: a thread that is free takes what is there.
+        Nothing waits for company: see TOGETHER.
         """
         with self._change:
             while not self._waiting and not self._closed:
