@@ -1,0 +1,66 @@
+"""The OpenAPI document, held against the server by Schemathesis."""
+
+import pytest
+
+from reelsense.serving.limits import Limits
+from reelsense.serving.openapi import document
+from reelsense.serving.routes import OPEN, PAGES
+from reelsense.serving.service import Service
+
+
+def test_it_names_every_address_and_no_other(here):
+    from reelsense.serving.routes import router
+
+    routes, _ = router(Service(Limits(), here.service.access, {}))
+    paths = {route.path.replace("{name:path}", "{name}") for route in routes.routes}
+    described = set(document(Limits(), False)["paths"])
+    assert described <= paths
+    files = {path for path in paths - described if "." in path}
+    assert paths - described - files == set(PAGES.values())
+    assert described >= OPEN
+
+
+def test_it_says_the_limits_of_this_server():
+    schemas = document(Limits(texts=7, characters=9), False)["components"]["schemas"]
+    assert schemas["Text"]["maxLength"] == 9
+    assert schemas["PredictTexts"]["properties"]["texts"]["maxItems"] == 7
+    assert '"maxItems": 256' not in str(schemas).replace("'", '"')
+
+
+def test_its_examples_are_what_is_answered(here):
+    for path, methods in document(Limits(), False)["paths"].items():
+        if "post" in methods:
+            content = methods["post"]["requestBody"]["content"]["application/json"]["example"]
+            answer = here.post(path.replace("{name}", "x"), content)
+            assert answer.status_code == 200
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing(served, model):
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, Phase, given, seed, settings
+    from hypothesis import strategies as st
+
+    here = served(model, limits=Limits(waiting=10))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", here.app)
+    wrong = []
+    for operation in schema.get_all_operations():
+        case = operation.ok().as_strategy()
+        modes = [case]
+        if operation.ok().method == "post":
+            modes.append(operation.ok().as_strategy(
+                generation_mode=schemathesis.GenerationMode.NEGATIVE))  # fmt: skip
+
+        @seed(1)
+        @settings(max_examples=40, deadline=None, database=None, derandomize=False,
+                  phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # fmt: skip
+        @given(st.one_of(modes))
+        def holds(case):
+            answer = case.call(headers={"Host": "localhost"})
+            case.validate_response(answer)
+
+        try:
+            holds()
+        except Exception as error:
+            wrong.append(f"{operation.ok().label}: {error}")
+    assert not wrong, "\n\n".join(wrong)
