@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import csv
 import json
-import os
 import random
 import re
 import shlex
@@ -197,7 +196,7 @@ def held(process: subprocess.Popen[str]) -> tuple[float, int]:
     status = Path(f"/proc/{process.pid}/status").read_text("utf-8")
     resident = re.search(r"VmRSS:\s+(\d+)", status)
     assert resident
-    return int(resident[1]) / 1024, len(os.listdir(f"/proc/{process.pid}/fd"))  # noqa: PTH208
+    return int(resident[1]) / 1024, len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
 
 # --- what is measured ------------------------------------------------------------------------

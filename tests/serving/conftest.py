@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
@@ -185,12 +186,16 @@ class Process:
         return connection
 
     def descriptors(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def end(self, number=signal.SIGTERM):
         """End it; return its exit code and what it wrote on standard error."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self):
+        """The same of one that has got its signal."""
         _, err = self.process.communicate(timeout=SECONDS)
         return self.process.returncode, err
 

@@ -52,7 +52,8 @@ def test_the_token_guards_what_answers_about_texts_and_what_counts(served, model
     assert "s3cret" not in repr(here.service.access)
     for wrong in (
         {}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s3cret"},
-        {"Authorization": "s3cret"}, {"Authorization": b"Bearer \xff"}, {"Authorization": "Bearer "},
+        {"Authorization": "s3cret"}, {"Authorization": b"Bearer \xff"},
+        {"Authorization": "Bearer "},
     ):  # fmt: skip
         for path in ("/v1/predict", "/v1/explain", "/predict", "/models/x", "/nothing"):
             answer = here.post(path, {"text": "a"}, headers=wrong)

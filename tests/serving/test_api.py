@@ -82,8 +82,9 @@ def test_text_embeddings_inference_tells_a_text_from_a_batch(here):
 
 
 WRONG = [
-    (b"", "not_json"), (b"{", "not_json"), (b"\0" * 20, "not_json"), (b"\xff\xfe{\x00}", "not_utf_8"),
-    (b'{"text": "\xe9"}', "not_utf_8"), (b"[" * 100_000, "not_json"),
+    (b"", "not_json"), (b"{", "not_json"), (b"\0" * 20, "not_json"),
+    (b"\xff\xfe{\x00}", "not_utf_8"), (b'{"text": "\xe9"}', "not_utf_8"),
+    (b"[" * 100_000, "not_json"),
     (b'{"text": ' + b"1" * 5000 + b"}", "not_json"), (b"[]", "wrong_type"), (b"null", "wrong_type"),
     (b'"text"', "wrong_type"), (b"{}", "wrong_fields"), (b'{"text": 1}', "wrong_type"),
     (b'{"text": null}', "wrong_type"), (b'{"text": ["a"]}', "wrong_type"),

@@ -116,9 +116,9 @@ def test_a_client_that_goes_away_gives_its_place_back(served, waiting, until):
     assert sent == []
     assert here.service.work.depth == 0
     assert here.service.work.ahead == 0
-    assert here.service.buffered == 0
     waiting.let.set()
     assert first.result(10).status_code == 200
+    assert here.service.buffered == 0
     assert waiting.asked == ["first"]
     assert here.counted()["/v1/predict", "499"] == 1
 

@@ -44,7 +44,7 @@ def router(service: Service) -> tuple[Router, set[str]]:
         async def answer(request: Request) -> Response:
             service.let_in()  # before a body is read that would have to wait
             asked = asked_of(await read(request, service), service.limits)
-            work = service.let_in()
+            work = service.let_in(request.state.bytes)
             said = await waited_for(request, work.predict(asked.texts), service)
             service.metrics.texts.inc(len(said))
             return as_json(shapes.encoded(shape(asked, said)))
@@ -54,7 +54,7 @@ def router(service: Service) -> tuple[Router, set[str]]:
     async def explain(request: Request) -> Response:
         service.let_in()
         text = shapes.asked_of_explain(await read(request, service), service.limits)
-        work = service.let_in()
+        work = service.let_in(request.state.bytes)
         try:
             content = await waited_for(request, work.explain(text), service)
         except BadInput:

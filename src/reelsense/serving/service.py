@@ -54,8 +54,8 @@ class Service:
         self.card = card_of(model, threads, self.versions, self.limits)
         self.work = Work(model, threads, self.metrics.batch.observe)
 
-    def let_in(self) -> Work:
-        """Return where the work is done.
+    def let_in(self, mine: int = 0) -> Work:
+        """Return where the work is done, for a request that has `mine` of the buffered bytes.
 
         Raises:
             Refused: the model is being loaded, or too much is to be done already.
@@ -65,7 +65,8 @@ class Service:
             raise Refused(503, "loading", "the model is being loaded; try again in a second",
                           {"Retry-After": "1"})  # fmt: skip
         # Early: what waits too long is given up by its client, and answered for nobody.
-        if (ahead := work.ahead) > self.limits.waiting or self.buffered > self.limits.buffered:
+        full = self.buffered - mine > self.limits.buffered
+        if (ahead := work.ahead) > self.limits.waiting or full:
             seconds = str(max(1, math.ceil(ahead)))
             raise Refused(429, "overloaded", f"too many requests wait; try again in {seconds} s",
                           {"Retry-After": seconds})  # fmt: skip
