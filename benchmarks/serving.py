@@ -13,18 +13,22 @@ import asyncio
 import contextlib
 import csv
 import json
+import multiprocessing
+import os
 import random
 import re
 import shlex
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -170,25 +174,31 @@ async def open_loop(port: int, messages: Sequence[bytes], rate: float, seconds: 
     return seen
 
 
-@contextlib.asynccontextmanager
-async def probed(port: int) -> AsyncIterator[list[float]]:
-    """Give the seconds that /healthz takes meanwhile, twenty times a second."""
+@contextlib.contextmanager
+def probed(port: int) -> Iterator[list[float]]:
+    """Give the seconds that /healthz takes meanwhile, asked by a process of its own."""
     found: list[float] = []
-
-    async def probe() -> None:
-        client = Client(port)
-        while True:
-            begin = time.perf_counter()
-            status, _ = await client.ask(get("/healthz"))
-            assert status == 200
-            found.append(time.perf_counter() - begin)
-            await asyncio.sleep(0.05)
-
-    task = asyncio.create_task(probe())
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=_probe, args=(port, there), daemon=True)
+    process.start()
     try:
         yield found
     finally:
-        task.cancel()
+        here.send(None)
+        found.extend(here.recv())
+        process.join()
+
+
+def _probe(port: int, asked: Connection) -> None:
+    found = []
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        while not asked.poll(0.05):
+            begin, answer = time.perf_counter(), b""
+            connection.sendall(get("/healthz"))
+            while not answer.endswith(b'{"status":"ok"}'):
+                answer += connection.recv(4096)
+            found.append(time.perf_counter() - begin)
+    asked.send(found)
 
 
 def held(process: subprocess.Popen[str]) -> tuple[float, int]:
@@ -260,7 +270,7 @@ def overload(texts: Sequence[str], rounds: int, seconds: float) -> Rows:
 
     async def round_of(port: int) -> tuple[Seen, Seen, list[float]]:
         can = await closed_loop(port, messages, 4 * CLIENTS, seconds)
-        async with probed(port) as health:
+        with probed(port) as health:
             much = await open_loop(port, messages, 4 * can.per_second, seconds)
         return can, much, health
 
@@ -408,6 +418,8 @@ def write(rows: Sequence[tuple[str, float, float | str, float | str]]) -> None:
         "bundle": f"{about['name']} {about['variant']} {about['seal'][:12]}",
         "cores": available_cores(),
         "processor": processor(),
+        # Of the last minute, this benchmark and whatever else the machine does.
+        "load": f"{os.getloadavg()[0]:.1f}",
         "versions": " ".join(
             f"{k} {v}"
             for k, v in (versions() | {name: metadata.version(name) for name in also}).items()

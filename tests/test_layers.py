@@ -59,6 +59,8 @@ LIGHT = [
     "reelsense.verbs.scoring",
     "reelsense.verbs.prediction",
     "reelsense.verbs.explaining",
+    "reelsense.verbs.serving",
+    "reelsense.serving.server",
     "reelsense.download",
 ]
 

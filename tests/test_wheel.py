@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXTRAS = [
     "torch", "matplotlib", "pyarrow", "sklearn", "scipy", "jinja2", "safetensors", "onnx",
-    "pandas", "PIL", "captum",
+    "pandas", "PIL", "captum", "starlette", "uvicorn", "httptools", "prometheus_client",
 ]  # fmt: skip
 # Runs the command line out of a folder, with no way to a network or to any package of EXTRAS.
 ALONE = f"""
@@ -86,6 +86,8 @@ def test_the_wheel_is_small_and_has_whatever_comes_with_the_package(wheel):
         f"reelsense/{name}" for name in models
     }
     assert {"reelsense/py.typed", "reelsense/model/recipes/default.toml"} <= set(names)
+    page = {f"static/{file.name}" for file in (SOURCE / "serving" / "static").iterdir()}
+    assert {f"reelsense/serving/{name}" for name in {"openapi.json", *page}} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"reelsense"}
 
 

@@ -5,19 +5,12 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from reelsense import __version__
-from reelsense.errors import (
-    INSTALL,
-    INSTALL_SERVE,
-    INSTALL_TUNE,
-    BadInput,
-    Failure,
-    is_out_of_memory,
-)
+from reelsense.errors import BadInput, Failure, installing, is_out_of_memory
 from reelsense.verbs import (
     augmentation,
     comparing,
@@ -31,12 +24,6 @@ from reelsense.verbs import (
     tuning,
 )
 from reelsense.verbs.interruption import Interrupted
-
-# package: what brings it, other than the extra `train`
-INSTALLS: Final = {
-    "optuna": INSTALL_TUNE,
-    **dict.fromkeys(("starlette", "uvicorn", "httptools", "prometheus_client"), INSTALL_SERVE),
-}
 
 
 class _Unread(Exception):
@@ -60,7 +47,7 @@ def main() -> None:
     except Interrupted as error:
         code = _refuse(str(error), error.code)
     except ModuleNotFoundError as error:
-        install = INSTALLS.get((error.name or "").partition(".")[0], INSTALL)
+        install = installing([(error.name or "").partition(".")[0]])
         code = _refuse(f"this needs the package {error.name}; install it with: {install}", 1)
     except OSError as error:
         code = _refuse(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)

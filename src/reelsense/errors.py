@@ -1,5 +1,7 @@
 """The two ways in which Reelsense says no. The command line prints each as one line."""
 
+from collections.abc import Iterable
+
 
 class BadInput(ValueError):
     """What the user gave cannot be used: names the file, row or flag and what to do. Exits 2."""
@@ -12,8 +14,20 @@ class Failure(RuntimeError):
 INSTALL = 'pip install "reelsense[train]"'  # what brings a package that is missing
 INSTALL_FILES = 'pip install "reelsense[files]"'  # for Parquet, .zst and object stores
 INSTALL_SCALE = 'pip install "reelsense[scale]"'  # for a Ray cluster
-INSTALL_SERVE = 'pip install "reelsense[serve]"'  # for the server
 INSTALL_TUNE = 'pip install "reelsense[train,tune]"'  # and the one that searches as well
+
+# package: the extras that bring it, where that is not `train` alone
+_EXTRAS = {
+    "optuna": ("train", "tune"),
+    **dict.fromkeys(("starlette", "uvicorn", "httptools", "prometheus_client"), ("serve",)),
+}
+
+
+def installing(packages: Iterable[str]) -> str:
+    """Return the command that installs what is missing."""
+    needed = {extra for package in packages for extra in _EXTRAS.get(package, ("train",))}
+    extras = ",".join(extra for extra in ("train", "tune", "serve") if extra in needed)
+    return f'pip install "reelsense[{extras}]"'
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -104,10 +104,10 @@ def here(served, model):
 class Waiting:
     """A model that answers when it is let, and remembers what it was asked."""
 
-    about = {"labels": ["negative", "positive"], "name": "waiting"}
     confidence, second = 0.6, None
 
     def __init__(self):
+        self.about = {"labels": ["negative", "positive"], "name": "waiting"}
         self.let, self.began, self.asked = threading.Event(), threading.Event(), []
 
     def __call__(self, texts):

