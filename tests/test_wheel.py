@@ -121,4 +121,4 @@ def test_doctor_finds_it_whole_and_the_extras_missing(reelsense):
     assert "reviews/s" in printed
     for name in ("torch", "sklearn", "matplotlib"):
         assert f"{name} " in printed
-    assert 'pip install "reelsense[train]"' in printed
+    assert 'pip install "reelsense[train' in printed

@@ -209,7 +209,7 @@ def test_more_connections_than_are_let_in(quick, answer_of):
         time.sleep(0.1)
         last = ends.enter_context(quick())
         status, body = answer_of(last)
-        assert (status, code_of(body)) == (503, "connections")
+        assert (status, code_of(body)) == (429, "connections")
         for one in open_ones:
             one.close()
         time.sleep(0.2)

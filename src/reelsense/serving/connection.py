@@ -39,7 +39,7 @@ class Connection(HttpToolsProtocol):
         """Let a client in, unless too many are."""
         super().connection_made(transport)
         if len(self.connections) > self._service.limits.connections:
-            self._refuse(503, "connections", "too many connections are open; try again later")
+            self._refuse(429, "connections", "too many connections are open; try again in 1 s")
         else:
             self._arm("head", self._service.limits.header_seconds)
 
