@@ -446,8 +446,8 @@ def write(rows: Sequence[tuple[str, float, float | str, float | str]]) -> None:
         lines.append(f"| {what} | {shown(middle)} | {span} |")
     (RESULTS / "serving.md").write_text(
         f"`reelsense serve` on loopback, clients on the same {birth['cores']} cores, "
-        f"{birth['processor']}, bundle {birth['bundle']}.\nMade by `python benchmarks/serving.py`."
-        "\n\n" + "\n".join(lines) + "\n",
+        f"{birth['processor']}, bundle {birth['bundle']}, load average of the last minute "
+        f"{birth['load']}.\nMade by `python benchmarks/serving.py`.\n\n" + "\n".join(lines) + "\n",
         encoding="utf-8",
     )
 
