@@ -18,6 +18,9 @@ from reelsense.serving.shapes import error_json
 
 # Seconds after which a connection is cut whose body is late: by then its request has been told so.
 GRACE = 2.0
+# Seconds that a connection without a request has left when the server ends: one that was made just
+# now may have sent its request already.
+LINGER = 0.2
 # An offer to go on in another protocol, as Java's client makes it to every server. uvicorn takes
 # none, and yet loses the body: to the parser, what follows such a head is the other protocol.
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
@@ -108,6 +111,16 @@ class Connection(HttpToolsProtocol):
         if self._writing is not None:
             self._writing.cancel()
             self._writing = None
+
+    def shutdown(self) -> None:
+        """The server ends: finish what has been asked, and wait a moment for what is on its way."""
+        self.loop.call_later(LINGER, self._leave)
+
+    def _leave(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""

@@ -114,7 +114,10 @@ async def _run(
     loop = asyncio.get_running_loop()
 
     def leave() -> None:
-        server.should_exit = True
+        # Who is in the line of the system when the socket is closed is reset, with a request that
+        # may have been sent. So first nobody gets into the line, and then it is emptied.
+        listening.listen(0)
+        loop.call_later(0.05, setattr, server, "should_exit", True)
 
     def asked_to_end(number: int, _: object) -> None:
         if service.draining:
