@@ -10,8 +10,8 @@ class Limits:
 
     body: bytes of a request's body.
     texts: texts of one request.
-    characters: of one text. The longest review of IMDB has 13,700; a text of 800,000 takes
-        Python's lock for 0.2 s, in which nobody else is answered.
+    characters: of one text. The longest review of IMDB has 13,700; one of 800,000 took
+        0.2 s to tokenise, with Python's lock held for much of it, and 4 s to explain.
     waiting: seconds that a request may have to wait for those before it; with more than that
         ahead of it, it is refused at once.
     buffered: bytes of the bodies of all requests in hand.
