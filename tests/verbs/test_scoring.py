@@ -106,6 +106,12 @@ def test_bad_rows_of_a_pipe_are_printed(here, tiny_model):
     assert err.startswith(b"reelsense: standard input: row 2 (line 2): the text is empty")
 
 
+def test_a_closed_output_is_said(here, reviews, tiny_model):
+    command = f"{sys.executable} -m reelsense score in.csv - --model {tiny_model[1]} >&-"
+    done = subprocess.run(command, shell=True, cwd=here, stderr=subprocess.PIPE)
+    assert done.stderr == b"reelsense: standard output is closed; name a file\n"
+
+
 REFUSED = [
     (["missing.csv", "out.csv"], "missing.csv: there is no such file or folder"),
     (["empty", "out.csv"], "empty: a folder without files"),

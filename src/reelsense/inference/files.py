@@ -43,11 +43,13 @@ class Task:
 
 
 def task_for(source: str, target: str) -> Task:
-    """Return the task of scoring one file, its other places beside the target."""
-    return Task(
-        source, target, Path(f"{target}.partial"), f"{target}.errors.jsonl",
-        f"{target}.summary.json",
-    )  # fmt: skip
+    """Return the task of scoring one file, its other places beside the target.
+
+    Of a target that has an address the unfinished work is in the folder where the program runs.
+    """
+    local = places.name_of(target) if places.is_address(target) else target
+    errors, summary = (places.beside(target, end) for end in (".errors.jsonl", ".summary.json"))
+    return Task(source, target, Path(f"{local}.partial"), errors, summary)
 
 
 def score_file(
@@ -134,7 +136,7 @@ def finished_before(task: Task, request: Request, resume: bool, overwrite: bool)
 
 def identity(source: str) -> str:
     """Return the name of a file and the beginning of the hash of what it holds."""
-    return f"{Path(source).name} (sha256 {places.sha256_of(source)[:16]})"
+    return f"{places.name_of(source)} (sha256 {places.sha256_of(source)[:16]})"
 
 
 def score_to_pipe(

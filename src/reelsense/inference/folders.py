@@ -37,7 +37,7 @@ class Folder:
     @property
     def partial(self) -> str:
         """Where unfinished work is."""
-        return f"{self.target.rstrip('/')}.partial"
+        return places.beside(self.target, ".partial")
 
     @property
     def files(self) -> str:
@@ -47,12 +47,12 @@ class Folder:
     @property
     def summary(self) -> str:
         """Where the summary of the finished folder goes."""
-        return f"{self.target.rstrip('/')}.summary.json"
+        return places.beside(self.target, ".summary.json")
 
     @property
     def errors(self) -> str:
         """Where all rows without an answer are listed."""
-        return f"{self.target.rstrip('/')}.errors.jsonl"
+        return places.beside(self.target, ".errors.jsonl")
 
     def summary_of(self, name: str) -> str:
         """Return where the summary of a file is while others are unfinished."""
@@ -88,7 +88,7 @@ def read_folder(source: str, target: str, request: Request) -> Folder:
     _need_same_columns(source, forms, request)
     stamps = [f"{name} {places.stamp_of(places.inside(source, name))}" for name in names]
     digest = hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
-    about = f"{Path(source).name} ({len(names):,} files, {digest})"
+    about = f"{places.name_of(source)} ({len(names):,} files, {digest})"
     return Folder(source, target, tuple(names), job_of(about, f"folder of .{first.kind}", request))
 
 

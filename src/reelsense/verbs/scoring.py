@@ -82,6 +82,8 @@ def score(
         raise BadInput("--resume: a pipe cannot be read or written again; name files")
     if source == PIPE and sys.stdin is None:
         raise BadInput("standard input is closed; as in: reelsense score - OUT < reviews.csv")
+    if target == PIPE and sys.stdout is None:
+        raise BadInput("standard output is closed; name a file")
     request = Request(Model(name, second, threshold, explain), text_column, on_error, pipe)
     job = _Job(source, target, request, workers or available_cores(), resume, overwrite)
     if target == PIPE:
