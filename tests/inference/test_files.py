@@ -34,7 +34,8 @@ def write(path, texts):
     name = path.name
     if name.endswith(".parquet"):
         ids = pa.array(range(len(texts)), pa.int16())
-        table = pa.table({"id": ids, "review": texts, "tags": [["a", "b"]] * len(texts)})
+        tags = pa.array([["a", "b"]] * len(texts), pa.list_(pa.string()))
+        table = pa.table({"id": ids, "review": pa.array(texts, pa.string()), "tags": tags})
         pq.write_table(table, path, row_group_size=7)
         return path
     if ".jsonl" in name:
@@ -103,6 +104,18 @@ def test_each_row_has_the_answer_that_it_would_get_alone(
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         source.name, target.name, f"{target.name}.summary.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("after", [".csv", ".jsonl", ".parquet", ".csv.gz"])
+@pytest.mark.parametrize("before", [".csv", ".parquet"])
+def test_no_rows_are_rows_too(before, after, tmp_path, score):
+    source, target = write(tmp_path / f"in{before}", []), tmp_path / f"out{after}"
+    assert score(source, target).rows == 0
+    assert read(target) == []
+    if after == ".csv":
+        assert target.read_text().count("\n") == 1
+    if after == ".parquet":
+        assert set(pq.read_schema(target).names) >= {"id", "review", *ADDED}
 
 
 @pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl"])

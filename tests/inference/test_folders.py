@@ -93,6 +93,19 @@ def test_broken_off_anywhere_it_ends_with_the_same_bytes(source, tmp_path, run, 
         }  # fmt: skip
 
 
+def test_a_run_that_ended_between_two_renames_goes_on(source, tmp_path, run, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "summary_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(source, tmp_path / "out")
+    assert (tmp_path / "out/a.csv").exists()
+    assert run(source, tmp_path / "out", resume=True).rows == 30
+    assert not (tmp_path / "out.partial").exists()
+
+
 def test_a_file_that_has_changed_is_another_input(source, tmp_path, run, small_parts):
     run(source, tmp_path / "out", 8)
     with (source / "a.csv").open("a") as file:

@@ -248,7 +248,8 @@ def finish(folder: Folder) -> Tally:
             places.remove_if_there(folder.errors)
     first = work.finished(folder.summary_of(folder.names[0]))
     columns = first["columns"] if first else []
-    if folder.files != folder.target:
+    # Where it is not there, the last attempt ended right after it was given its place.
+    if folder.files != folder.target and places.what_is(folder.files) == "folder":
         places.replace_folder(folder.files, folder.target, folder.partial)
     places.write(folder.summary, summary_json(folder.job, columns, whole))
     places.remove_tree(folder.partial)
