@@ -38,7 +38,8 @@ def command() -> list[str]:
     if here.size == 1:
         return ["reelsense"]
     hosts = ["--nnodes", str(here.size // here.local_size)] if here.size > here.local_size else []
-    return ["torchrun", *hosts, "--nproc-per-node", str(here.local_size), "-m", "reelsense"]
+    # Behind -- torchrun, which has a --run-path, does not ask whether our --run is meant for it.
+    return ["torchrun", *hosts, "--nproc-per-node", str(here.local_size), "-m", "--", "reelsense"]
 
 
 def first_to_complain() -> bool:

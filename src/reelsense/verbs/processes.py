@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelsense.torchrun import place
+from reelsense.torchrun import PeerLost, place
 
 if TYPE_CHECKING:
     from reelsense.training.team import Team
@@ -18,16 +19,32 @@ def joined() -> Iterator["Team"]:
 
     A process that fails keeps its place in the team until it has said why and ends: the others
     notice its end, and speak later than it.
+
+    Raises:
+        PeerLost: another process has ended, and torchrun ends this one.
     """
     from reelsense.training.team import join
 
-    team = join(place())
-    if team.first:
+    here = place()
+    team = join(here)
+    if here.size == 1:
         yield team
         return
-    with (
-        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
-        yield team
+    before = signal.signal(signal.SIGTERM, _ended)
+    with contextlib.ExitStack() as stack:
+        if not team.first:
+            nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        try:
+            yield team
+        except BaseException:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by itself, with its line
+            raise
+    signal.signal(signal.SIGTERM, before)
+
+
+def _ended(number: int, _: object) -> None:
+    """Take the signal that torchrun sends to the others when one process has ended."""
+    signal.signal(number, signal.SIG_IGN)
+    raise PeerLost("torchrun has ended this training: one of its processes has ended")

@@ -81,7 +81,7 @@ def train(**given: Any) -> None:
     is trained on the same reviews. Ctrl-C saves the run; the same command with --resume goes on.
     With --test 0 it is measured on the validation part only; with --validation 0 as well it learns
     from every review, and nothing is measured. torchrun starts it in several processes:
-    `torchrun --nproc-per-node 2 -m reelsense train ...`
+    `torchrun --nproc-per-node 2 -m -- reelsense train ...`
     """
     _train(given, (), "default")
 
