@@ -16,7 +16,7 @@ from reelsense.model.recipe import Recipe
 from reelsense.model.settings import flag
 
 VERBS = [
-    "predict", "info", "doctor", "train", "distil", "pretrain", "tune", "evaluate", "export",
+    "predict", "score", "info", "doctor", "train", "distil", "pretrain", "tune", "evaluate", "export",
     "compare", "data", "augment", "download", "recipes",
 ]  # fmt: skip
 
