@@ -35,7 +35,7 @@ MAY_IMPORT = {
 FROM_RUNS = {"bundle/export.py", "bundle/held_out.py"}
 HEAVY = [
     "torch", "matplotlib", "pyarrow", "sklearn", "scipy", "jinja2", "safetensors", "onnx",
-    "rich", "pygments", "markdown_it", "optuna", "sqlalchemy",
+    "rich", "pygments", "markdown_it", "optuna", "sqlalchemy", "ray",
 ]  # fmt: skip
 LIGHT = [
     "reelsense",

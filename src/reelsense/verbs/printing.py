@@ -29,8 +29,10 @@ NEEDS: Final = {
     "jinja2": "train, compare, export",
     "onnx": "compare, export, train --from",
     "rich": "train, compare, tune",
-    "pyarrow": "train, augment (GloVe in the package), and reviews in Parquet",
+    "pyarrow": "train, augment (GloVe in the package), and reviews in Parquet; score (Parquet, .zst, "
+    "s3://)",
     "optuna": "tune",
+    "ray": "score --ray",
 }
 
 
