@@ -15,12 +15,14 @@ import logging
 import os
 import platform
 import queue
+import secrets
 import shutil
 import signal
 import socket
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -154,30 +156,55 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     options = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     ends = signal.getsignal(signal.SIGTERM)
     try:
-        try:
-            if address != "local":
-                ray.init(address or "auto", **options)
-        except ConnectionError:
-            if address:
-                raise
-            address = "local"
-        if address == "local":
-            from reelsense.cores import available_cores
-
-            ray.init(
-                "local", num_cpus=cluster.actors or available_cores(), include_dashboard=False,
-                object_store_memory=100 << 20, **options,
-            )  # fmt: skip
+        with _silent():
+            if not _reached(ray, address, options):
+                _start(ray, cluster.actors, options)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ends)  # Ray takes it for a cluster of its own
         yield ray
     except (BadInput, Failure):
         raise
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
-        name = f"cluster at {address}" if address not in ("", "auto", "local") else "Ray"
-        raise Failure(f"{name}: {_line(error)}") from None
+        raise Failure(f"--ray {address}".rstrip() + f": {_line(error)}") from None
     finally:
         ray.shutdown()
+
+
+def _reached(ray: Any, address: str, options: Mapping[str, Any]) -> bool:
+    """Connect to a cluster that runs; say whether there was one, if it need not be."""
+    if address == "local":
+        return False
+    try:
+        ray.init(address or "auto", **options)
+    except ConnectionError:
+        if address:
+            raise
+        return False
+    return True
+
+
+def _start(ray: Any, actors: int | None, options: Mapping[str, Any]) -> None:
+    """Start a cluster for this job on this machine."""
+    from reelsense.cores import available_cores
+
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex())  # or Ray writes one to ~/.ray
+    ray.init(
+        "local", num_cpus=actors or available_cores(), include_dashboard=False,
+        object_store_memory=100 << 20, **options,
+    )  # fmt: skip
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Send to nowhere what Ray's own code, which is not Python, writes to standard error."""
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 def _need_answer(address: str) -> None:
@@ -207,8 +234,9 @@ def _need_answer(address: str) -> None:
 
 def _quiet_ray() -> Any:
     """Import Ray and keep it from printing."""
-    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
-        os.environ.setdefault(name, "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
         import ray.data
@@ -243,15 +271,16 @@ def _results(ray: Any, tasks: list[Task], request: Request, actors: int) -> Iter
         for number, task in enumerate(tasks)
     ]
     kind = files.forms_of(tasks[0].source, tasks[0].target, request)[1].suffix
-    data = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _actor(),
-        fn_constructor_args=(__version__, asdict(request), kind, surroundings(kind, request)),
-        batch_size=1,
-        num_cpus=1,
-        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
-        max_restarts=-1,
-        max_task_retries=RETRIES,
-    )
+    with warnings.catch_warnings(action="ignore"):  # Ray 2.64 has another way to say the last two
+        data = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            _actor(),
+            fn_constructor_args=(__version__, asdict(request), kind, surroundings(kind, request)),
+            batch_size=1,
+            num_cpus=1,
+            compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )
     for batch in data.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
         yield from batch["said"]
 
