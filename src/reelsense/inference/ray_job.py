@@ -24,7 +24,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -37,12 +37,15 @@ from reelsense.inference.files import Task
 from reelsense.inference.folders import Folder
 from reelsense.inference.request import Request, job_of
 from reelsense.inference.survey import Seen
-from reelsense.inference.tally import Tally
+from reelsense.inference.tally import Tally, total
 from reelsense.inference.workers import Model, answering
 
 REACH: Final = 5.0  # seconds for a cluster to take a connection
 RETRIES: Final = 4  # of a file whose actor died: what kills every actor must end some time
 SHARED: Final = 60.0  # seconds after which a network folder shows what another machine wrote
+# How HTTP/2, which the head of a cluster speaks, begins: the client's words, the server's frame.
+HELLO: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+SETTINGS: Final = b"\x04"
 BEAT: Final = 0.2  # seconds between two looks at whether the user has pressed Ctrl-C
 SCRATCH: Final = "reelsense-ray-"
 
@@ -70,44 +73,40 @@ def score_folder(
         BadInput: as `files.score_file`.
         Failure: the same, or the cluster cannot be reached, or a machine of it cannot do the work.
     """
-    with folders.opened(folder):
-        before = [folder.tally_of(name) for name in folder.names]
-        todo = [
-            folders.task_of(folder, name, Path())
-            for name, done in zip(folder.names, before, strict=True)
-            if done is None
-        ]
-        rows = sum(done.rows for done in before if done is not None)
-        if todo:
-            yield from _scored(todo, request, cluster, rows, len(folder.names))
+    tallies = {name: folder.tally_of(name) for name in folder.names}
+    before = total([tally for tally in tallies.values() if tally is not None])
+    tasks = [folders.task_of(folder, n, Path()) for n, tally in tallies.items() if tally is None]
+    yield Seen("Reaching the cluster", before.rows, 0)
+    with _connected(cluster) if tasks else nullcontext() as ray, folders.opened(folder):
+        if tasks:
+            yield from _scored(ray, tasks, request, cluster, before, len(folder.names))
         return folders.finish(folder)
 
 
 def score_file(task: Task, request: Request, cluster: Cluster) -> Generator[Seen, None, Tally]:
     """Score one file on a cluster, by one actor; as `score_folder`."""
-    whole = yield from _scored([task], request, cluster, 0, 1)
+    yield Seen("Reaching the cluster", 0, 0)
+    with _connected(cluster) as ray:
+        whole = yield from _scored(ray, [task], request, cluster, Tally(), 1)
     work.clear(task.folder)  # of a run on this machine that was broken off
     return whole
 
 
 def _scored(
-    tasks: list[Task], request: Request, cluster: Cluster, rows: int, of: int
+    ray: Any, tasks: list[Task], request: Request, cluster: Cluster, whole: Tally, of: int
 ) -> Generator[Seen, None, Tally]:
-    """Have actors score files, of `of` of which the others, with `rows` rows, are done."""
-    whole = Tally()
-    yield Seen("Reaching the cluster", rows, 0)
-    with _connected(cluster) as ray:
-        cores = int(ray.cluster_resources().get("CPU", 1))
-        actors = max(1, min(cluster.actors or cores, len(tasks)))
-        done = of - len(tasks)
-        for said in _streamed(lambda: _results(ray, tasks, request, actors)):
-            if said is not None:
-                task = tasks[said["task"]]
-                _refuse(said, task)
-                yield from _published(task, said["host"])
-                whole = whole.plus(Tally.from_json(said["tally"]))
-                done += 1
-            yield Seen(f"Scoring  {done:,} of {of:,} files", rows + whole.rows, 0)
+    """Have actors score files; `whole` came of the others of `of`, which are done."""
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    actors = max(1, min(cluster.actors or cores, len(tasks)))
+    done = of - len(tasks)
+    for said in _streamed(lambda: _results(ray, tasks, request, actors)):
+        if said is not None:
+            task = tasks[said["task"]]
+            _refuse(said, task)
+            yield from _published(task, said["host"])
+            whole = whole.plus(Tally.from_json(said["tally"]))
+            done += 1
+        yield Seen(f"Scoring  {done:,} of {of:,} files", whole.rows, 0)
     return whole
 
 
@@ -151,6 +150,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         Failure: Ray is not installed, or there is no such cluster, or it takes no work from here.
     """
     address = cluster.address or os.environ.get("RAY_ADDRESS", "")
+    need_address(address)
     _need_answer(address)
     ray = _quiet_ray()
     options = {"log_to_driver": False, "logging_level": logging.CRITICAL}
@@ -164,7 +164,12 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
     except (BadInput, Failure):
         raise
-    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+    except ConnectionError as error:
+        raise Failure(
+            f"--ray {address}: {_line(error)}; if it asks for a token, set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN"
+        ) from None
+    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         raise Failure(f"--ray {address}".rstrip() + f": {_line(error)}") from None
     finally:
         ray.shutdown()
@@ -207,28 +212,40 @@ def _silent() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _need_answer(address: str) -> None:
-    """Refuse an address that is none, or where nobody answers; Ray would try for a minute.
+def need_address(address: str) -> None:
+    """Refuse what is not the address of a cluster.
 
     Raises:
-        BadInput: it is none.
-        Failure: nobody answers.
+        BadInput: it is not.
+    """
+    host, colon, port = address.rpartition(":")
+    if address not in ("", "auto", "local") and not (colon and port.isdecimal() and "/" not in host):
+        raise BadInput(
+            f"--ray {address}: not the address of a cluster; give HOST:PORT, as `ray start --head` "
+            "says it, or put --ray last"
+        )
+
+
+def _need_answer(address: str) -> None:
+    """Refuse an address where nobody answers; Ray would try for half a minute.
+
+    Raises:
+        Failure: nobody does.
     """
     if address in ("", "auto", "local"):
         return
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or "/" in host:
-        raise BadInput(
-            f"--ray {address}: not the address of a cluster; give HOST:PORT, as `ray start --head` "
-            "names it, and --ray after IN and OUT where it stands alone"
-        )
+    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), REACH).close()
+        with socket.create_connection((host.strip("[]"), int(port)), REACH) as line:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                line.sendall(HELLO)
+                if line.recv(4)[3:] != SETTINGS:
+                    raise OSError(0, "something else listens there")
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise Failure(
-            f"--ray {address}: no cluster answers there ({why}); check that `ray start --head` "
-            "runs on it"
+            f"--ray {address}: no cluster answers there ({why}); give the address that "
+            "`ray start --head` says, and check that it runs"
         ) from None
 
 

@@ -28,6 +28,15 @@ REDRAWN, PAUSE = 0.2, 10.0
 BAR: Final = 40  # columns of the histogram
 
 
+def _address(_: click.Context, __: click.Parameter, address: str | None) -> str | None:
+    """Return the value of --ray, unless it is IN or OUT."""
+    if address is not None:
+        from reelsense.inference.ray_job import need_address
+
+        need_address(address)
+    return address
+
+
 @click.command()
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
@@ -46,7 +55,7 @@ BAR: Final = 40  # columns of the histogram
               help="Processes; by default as many as this process may use cores.")  # fmt: skip
 @click.option("--format", "pipe", type=click.Choice(["csv", "tsv", "jsonl", "text"]),
               help="What a pipe holds, where IN or OUT is - (text: a review a line).")  # fmt: skip
-@click.option("--ray", is_flag=False, flag_value="", metavar="[HOST:PORT]",
+@click.option("--ray", is_flag=False, flag_value="", metavar="[HOST:PORT]", callback=_address,
               help="Score on a Ray cluster, each file by one of --workers actors: the one at that "
                    "address, or without it that of RAY_ADDRESS or of this machine, or one started "
                    "for the job. Without an address it stands last.")  # fmt: skip
