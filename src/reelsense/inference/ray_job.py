@@ -24,7 +24,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -161,7 +161,8 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
                 _start(ray, cluster.actors, options)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ends)  # Ray takes it for a cluster of its own
-        yield ray
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # of dead actors
+            yield ray
     except (BadInput, Failure):
         raise
     except ConnectionError as error:
@@ -251,6 +252,7 @@ def _need_answer(address: str) -> None:
 
 def _quiet_ray() -> Any:
     """Import Ray and keep it from printing."""
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # what is left of a job would start a new cluster
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
