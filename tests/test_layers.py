@@ -35,7 +35,7 @@ MAY_IMPORT = {
 FROM_RUNS = {"bundle/export.py", "bundle/held_out.py"}
 HEAVY = [
     "torch", "matplotlib", "pyarrow", "sklearn", "scipy", "jinja2", "safetensors", "onnx",
-    "rich", "pygments", "markdown_it", "optuna", "sqlalchemy", "ray",
+    "rich", "pygments", "markdown_it", "optuna", "sqlalchemy", "ray", "pandas",
 ]  # fmt: skip
 LIGHT = [
     "reelsense",
@@ -53,6 +53,9 @@ LIGHT = [
     "reelsense.bundle.session",
     "reelsense.inference.predictor",
     "reelsense.inference.speed",
+    "reelsense.inference.files",
+    "reelsense.inference.folders",
+    "reelsense.verbs.scoring",
     "reelsense.verbs.prediction",
     "reelsense.verbs.explaining",
     "reelsense.download",

@@ -7,13 +7,13 @@ answer that it would get alone. Where the output is a pipe, the chunks are writt
 
 import json
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from reelsense.atomic import write_atomically
+from reelsense.atomic import replacing, write_atomically
 from reelsense.errors import BadInput
 from reelsense.inference import outputs, places, work
 from reelsense.inference.outputs import Output
@@ -43,11 +43,13 @@ class Task:
 
 
 def task_for(source: str, target: str) -> Task:
-    """Return the task of scoring one file, its other places beside the target."""
-    return Task(
-        source, target, Path(f"{target}.partial"), f"{target}.errors.jsonl",
-        f"{target}.summary.json",
-    )  # fmt: skip
+    """Return the task of scoring one file, its other places beside the target.
+
+    Of a target that has an address the unfinished work is in the folder where the program runs.
+    """
+    local = places.name_of(target) if places.is_address(target) else target
+    errors, summary = (places.beside(target, end) for end in (".errors.jsonl", ".summary.json"))
+    return Task(source, target, Path(f"{local}.partial"), errors, summary)
 
 
 def score_file(
@@ -110,8 +112,7 @@ def finished_before(task: Task, request: Request, resume: bool, overwrite: bool)
     if there == "file" and source != PIPE and places.is_same(source, target):
         raise BadInput(f"{target}: is the input; name another file")
     if overwrite:
-        work.begun(task.folder)  # what is no work of ours stays
-        work.clear(task.folder)
+        work.need_ours(task.folder)
         return None
     if work.begun(task.folder) is not None:
         if not resume:
@@ -135,7 +136,7 @@ def finished_before(task: Task, request: Request, resume: bool, overwrite: bool)
 
 def identity(source: str) -> str:
     """Return the name of a file and the beginning of the hash of what it holds."""
-    return f"{Path(source).name} (sha256 {places.sha256_of(source)[:16]})"
+    return f"{places.name_of(source)} (sha256 {places.sha256_of(source)[:16]})"
 
 
 def score_to_pipe(
@@ -268,22 +269,25 @@ def _score_parts(
 def _finish(task: Task, output: Output, job: Mapping[str, str], done: work.Done) -> None:
     """Give output, errors and summary their places; the output last but for the summary."""
     errors = task.folder / "errors"
-    with errors.open("wb") as file:
-        for path in work.paths_of(task.folder, done, "errors"):
-            file.write(path.read_bytes())
+    with replacing(errors) as path:
+        path.write_bytes(b"")
+        for part in work.paths_of(task.folder, done, "errors"):
+            with path.open("ab") as file:
+                file.write(part.read_bytes())
     if errors.stat().st_size:
         places.publish(errors, task.errors)
     else:
         places.remove_if_there(task.errors)
     whole = task.folder / "whole"
-    outputs.join_parts(output, work.paths_of(task.folder, done, "rows"), whole)
+    with replacing(whole) as path:
+        outputs.join_parts(output, work.paths_of(task.folder, done, "rows"), path)
     places.publish(whole, task.target)
     summary = task.folder / "summary"
-    write_atomically(summary, summary_json(job, output.names, done.tally))
+    write_atomically(summary, summary_json(job, list(output.names.values()), done.tally))
     places.publish(summary, task.summary)
 
 
-def summary_json(job: Mapping[str, str], names: Mapping[str, str], figures: Tally) -> str:
-    """Return what stands beside an output: how it was made and what came of it."""
-    content = {"job": job, "columns": list(names.values()), "tally": figures.to_json()}
+def summary_json(job: Mapping[str, str], columns: Sequence[str], figures: Tally) -> str:
+    """Return what stands beside an output: how it was made, the new columns, what came of it."""
+    content = {"job": job, "columns": columns, "tally": figures.to_json()}
     return json.dumps(content, indent=2) + "\n"

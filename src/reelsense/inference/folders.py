@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reelsense.errors import BadInput
 from reelsense.inference import places, work
-from reelsense.inference.files import Task, score_file
+from reelsense.inference.files import Task, score_file, summary_json
 from reelsense.inference.forms import Form, form_of, need_packages
 from reelsense.inference.request import Request, job_of
 from reelsense.inference.rows import Header
@@ -27,7 +27,7 @@ from reelsense.inference.workers import Answered
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder to score: its files by name, in order, where the answers go, and what it is about."""
+    """A folder to score: its files by name, in order, where answers go, and what it is about."""
 
     source: str
     target: str
@@ -37,7 +37,7 @@ class Folder:
     @property
     def partial(self) -> str:
         """Where unfinished work is."""
-        return f"{self.target.rstrip('/')}.partial"
+        return places.beside(self.target, ".partial")
 
     @property
     def files(self) -> str:
@@ -47,12 +47,12 @@ class Folder:
     @property
     def summary(self) -> str:
         """Where the summary of the finished folder goes."""
-        return f"{self.target.rstrip('/')}.summary.json"
+        return places.beside(self.target, ".summary.json")
 
     @property
     def errors(self) -> str:
         """Where all rows without an answer are listed."""
-        return f"{self.target.rstrip('/')}.errors.jsonl"
+        return places.beside(self.target, ".errors.jsonl")
 
     def summary_of(self, name: str) -> str:
         """Return where the summary of a file is while others are unfinished."""
@@ -88,7 +88,7 @@ def read_folder(source: str, target: str, request: Request) -> Folder:
     _need_same_columns(source, forms, request)
     stamps = [f"{name} {places.stamp_of(places.inside(source, name))}" for name in names]
     digest = hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
-    about = f"{Path(source).name} ({len(names):,} files, {digest})"
+    about = f"{places.name_of(source)} ({len(names):,} files, {digest})"
     return Folder(source, target, tuple(names), job_of(about, f"folder of .{first.kind}", request))
 
 
@@ -246,9 +246,11 @@ def finish(folder: Folder) -> Tally:
             places.publish(errors, folder.errors)
         else:
             places.remove_if_there(folder.errors)
-    if folder.files != folder.target:
+    first = work.finished(folder.summary_of(folder.names[0]))
+    columns = first["columns"] if first else []
+    # Where it is not there, the last attempt ended right after it was given its place.
+    if folder.files != folder.target and places.what_is(folder.files) == "folder":
         places.replace_folder(folder.files, folder.target, folder.partial)
-    content = {"job": folder.job, "files": len(folder.names), "tally": whole.to_json()}
-    places.write(folder.summary, json.dumps(content, indent=2) + "\n")
+    places.write(folder.summary, summary_json(folder.job, columns, whole))
     places.remove_tree(folder.partial)
     return whole

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Final
 from reelsense.errors import BadInput
 from reelsense.inference import parquet
 from reelsense.inference.forms import Form, pack
+from reelsense.inference.places import BUFFER
 from reelsense.inference.rows import ODD, Header, Problem, Row
 
 ADDED: Final = ("label", "probability", "tokens", "unknown", "truncated")
@@ -133,7 +135,8 @@ def join_parts(output: Output, parts: Sequence[Path], target: Path) -> None:
         return
     with target.open("wb") as file:
         for part in parts:
-            file.write(part.read_bytes())
+            with part.open("rb") as one:
+                shutil.copyfileobj(one, file, BUFFER)
         if not file.tell():  # an archive of nothing is not a file of nothing
             file.write(pack(b"", output.form.packed))
 
@@ -213,7 +216,9 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
-    if isinstance(value, float):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
         return repr(value)
     return json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
 
@@ -239,5 +244,6 @@ def _csv_lines(lines: Sequence[Sequence[str]], kind: str) -> bytes:
 
 def _csv_line(cells: Sequence[str], delimiter: str) -> str:
     line = io.StringIO()
-    csv.writer(line, delimiter=delimiter, lineterminator="").writerow(cells)
-    return line.getvalue()
+    # A cell that has a character of the line end is quoted, so the line end names both.
+    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n")

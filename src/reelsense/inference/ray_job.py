@@ -35,7 +35,7 @@ from reelsense.errors import INSTALL_SCALE, BadInput, Failure, is_out_of_memory
 from reelsense.inference import files, folders, places, work
 from reelsense.inference.files import Task
 from reelsense.inference.folders import Folder
-from reelsense.inference.request import Request, job_of
+from reelsense.inference.request import Request, forms_of, job_of
 from reelsense.inference.survey import Seen
 from reelsense.inference.tally import Tally, total
 from reelsense.inference.workers import Model, answering
@@ -170,6 +170,12 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
             f"--ray {address}: {_line(error)}; if it asks for a token, set RAY_AUTH_MODE=token and "
             "RAY_AUTH_TOKEN"
         ) from None
+    except ray.exceptions.RayActorError:
+        raise Failure(
+            f"--ray {address}".rstrip() + ": one file was the end of its actor, and of the next "
+            f"{RETRIES}, perhaps for want of memory; its machine's log says more, the rest goes on "
+            "with --resume"
+        ) from None
     except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         raise Failure(f"--ray {address}".rstrip() + f": {_line(error)}") from None
     finally:
@@ -289,7 +295,7 @@ def _results(ray: Any, tasks: list[Task], request: Request, actors: int) -> Iter
         }
         for number, task in enumerate(tasks)
     ]
-    kind = files.forms_of(tasks[0].source, tasks[0].target, request)[1].suffix
+    kind = forms_of(tasks[0].source, tasks[0].target, request)[1].suffix
     with warnings.catch_warnings(action="ignore"):  # Ray 2.64 has another way to say the last two
         data = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _actor(),

@@ -34,32 +34,43 @@ def begun(folder: Path) -> dict[str, Any] | None:
     Raises:
         BadInput: the folder holds something else.
     """
+    need_ours(folder)
+    if not (folder / JOB).exists():
+        return None
     try:
         content = json.loads((folder / JOB).read_text(encoding="utf-8"))
         return {"job": dict(content["job"]), "survey": dict(content["survey"])}
-    except FileNotFoundError:
-        if folder.is_dir() and all(path.name == LOCK for path in folder.iterdir()):
-            return None
-        if not folder.exists():
-            return None
-        raise BadInput(f"{folder}: not unfinished work of `reelsense score`; move it") from None
-    except NotADirectoryError:
-        raise BadInput(f"{folder}: not unfinished work of `reelsense score`; move it") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise BadInput(f"{folder}: damaged; begin anew with --overwrite") from None
 
 
+def need_ours(folder: Path) -> None:
+    """Refuse a folder, if there is one, that holds something else than unfinished work.
+
+    Raises:
+        BadInput: it does.
+    """
+    if folder.exists() and not (folder / JOB).is_file():
+        if folder.is_dir() and all(path.name == LOCK for path in folder.iterdir()):
+            return
+        raise BadInput(f"{folder}: not unfinished work of `reelsense score`; move it")
+
+
 def begin(folder: Path, job: Mapping[str, str], survey: Mapping[str, Any]) -> None:
-    """Make the folder of new work."""
+    """Make the folder of new work; what was begun there before is given up."""
     folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            path.unlink()
     write_atomically(folder / JOB, json.dumps({"job": job, "survey": survey}, indent=2) + "\n")
 
 
 def finished(summary: str) -> dict[str, Any] | None:
-    """Return what stands beside a finished output, None where nothing does."""
+    """Return what stands beside a finished output: "job", "tally", "columns"; None for nothing."""
     try:
         content = json.loads(places.read(summary))
-        return {"job": dict(content["job"]), "tally": dict(content["tally"])}
+        kinds = {"job": dict, "tally": dict, "columns": list}
+        return {key: kind(content[key]) for key, kind in kinds.items()}
     except (BadInput, ValueError, KeyError, TypeError):
         return None
 
@@ -77,8 +88,8 @@ def need_same(before: Mapping[str, str], job: Mapping[str, str], target: str) ->
     ]
     if changed:
         raise BadInput(
-            f"--resume: {target} was begun with another {'; '.join(changed)}; give the same as "
-            "then, or begin anew with --overwrite"
+            f"--resume: {target} was begun otherwise: {'; '.join(changed)}; give the same as then, "
+            "or begin anew with --overwrite"
         )
 
 

@@ -91,8 +91,8 @@ def answering(model: Model, workers: int) -> Iterator[Answered]:
         yield answered
     except BrokenProcessPool:
         raise Failure(
-            "a worker process has ended: it was killed, perhaps for want of memory; try fewer "
-            "--workers"
+            "a worker process was killed, perhaps for want of memory; go on with --resume (a pipe: "
+            "begin again) and fewer --workers"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -100,6 +100,8 @@ def score(
         raise BadInput("--ray: other machines cannot reach a pipe of this one; name files")
     if source == PIPE and sys.stdin is None:
         raise BadInput("standard input is closed; as in: reelsense score - OUT < reviews.csv")
+    if target == PIPE and sys.stdout is None:
+        raise BadInput("standard output is closed; name a file")
     request = Request(Model(name, second, threshold, explain), text_column, on_error, pipe)
     job = _Job(source, target, request, workers or available_cores(), resume, overwrite)
     if target == PIPE:
@@ -134,7 +136,6 @@ def _to_pipe(job: _Job) -> None:
 def _to_file(job: _Job, on: "Cluster | None") -> None:
     """Score a file or a folder to another, on this machine or on a cluster."""
     from reelsense.inference import files, folders, places, ray_job
-    from reelsense.inference.request import forms_of
     from reelsense.inference.workers import answering
 
     kind = "file" if job.source == places.PIPE else places.what_is(job.source)
@@ -145,15 +146,14 @@ def _to_file(job: _Job, on: "Cluster | None") -> None:
     if kind == "folder":
         folder = folders.read_folder(job.source, job.target, request)
         done = folders.finished_before(folder, job.resume, job.overwrite)
-        errors = folder.errors
+        errors, summary = folder.errors, folder.summary
     else:
-        forms_of(job.source, job.target, request)
         task = files.task_for(job.source, job.target)
         done = files.finished_before(task, request, job.resume, job.overwrite)
-        errors = task.errors
+        errors, summary = task.errors, task.summary
     if done is not None:
         _say(f"{job.target} has been scored already")
-        _say(_summary(done, errors))
+        _say_what_came_of_it(done, errors, summary)
         return
     if on is not None:
         with interruptible() as interrupted:
@@ -162,7 +162,7 @@ def _to_file(job: _Job, on: "Cluster | None") -> None:
             else:
                 running = ray_job.score_file(task, request, on)
             whole = _drawn(running, interrupted)
-        _say(_summary(whole, errors))
+        _say_what_came_of_it(whole, errors, summary)
         return
     with (
         interruptible(resume=job.source != places.PIPE) as interrupted,
@@ -173,6 +173,16 @@ def _to_file(job: _Job, on: "Cluster | None") -> None:
         else:
             running = files.score_file(task, request, answered, job.resume)
         whole = _drawn(running, interrupted)
+    _say_what_came_of_it(whole, errors, summary)
+
+
+def _say_what_came_of_it(whole: "Tally", errors: str, summary: str) -> None:
+    """Print the summary of a file or folder, and the names that the answers have to have."""
+    from reelsense.inference import work
+    from reelsense.inference.outputs import ADDED
+
+    if (made := work.finished(summary)) and made["columns"][0] != ADDED[0]:
+        _say(f"Columns    {', '.join(made['columns'])} (the short names are taken)")
     _say(_summary(whole, errors))
 
 
