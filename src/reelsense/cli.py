@@ -10,7 +10,14 @@ from typing import Any
 import click
 
 from reelsense import __version__
-from reelsense.errors import INSTALL, INSTALL_SCALE, INSTALL_TUNE, BadInput, Failure, is_out_of_memory
+from reelsense.errors import (
+    INSTALL,
+    INSTALL_SCALE,
+    INSTALL_TUNE,
+    BadInput,
+    Failure,
+    is_out_of_memory,
+)
 from reelsense.verbs import (
     augmentation,
     comparing,

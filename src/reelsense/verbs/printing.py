@@ -29,8 +29,7 @@ NEEDS: Final = {
     "jinja2": "train, compare, export",
     "onnx": "compare, export, train --from",
     "rich": "train, compare, tune",
-    "pyarrow": "train, augment (GloVe in the package), and reviews in Parquet; score (Parquet, .zst, "
-    "s3://)",
+    "pyarrow": "train, augment (GloVe in the package), reviews in Parquet, score to .zst or s3://",
     "optuna": "tune",
     "ray": "score --ray",
 }

@@ -18,7 +18,7 @@ from reelsense.verbs.prediction import MODEL, SECOND, THRESHOLD
 from reelsense.verbs.progress import clock
 
 if TYPE_CHECKING:
-    from reelsense.inference.ray_job import Cluster
+    from reelsense.inference.ray_cluster import Cluster
     from reelsense.inference.request import Request
     from reelsense.inference.survey import Seen
     from reelsense.inference.tally import Tally
@@ -31,7 +31,7 @@ BAR: Final = 40  # columns of the histogram
 def _address(_: click.Context, __: click.Parameter, address: str | None) -> str | None:
     """Return the value of --ray, unless it is IN or OUT."""
     if address is not None:
-        from reelsense.inference.ray_job import need_address
+        from reelsense.inference.ray_cluster import need_address
 
         need_address(address)
     return address
@@ -90,7 +90,7 @@ def score(
 
     from reelsense.cores import available_cores
     from reelsense.inference.places import PIPE
-    from reelsense.inference.ray_job import Cluster
+    from reelsense.inference.ray_cluster import Cluster
     from reelsense.inference.request import Request
     from reelsense.inference.workers import Model
 
