@@ -10,7 +10,14 @@ from typing import Any
 import click
 
 from reelsense import __version__, torchrun
-from reelsense.errors import INSTALL, INSTALL_TUNE, BadInput, Failure, is_out_of_memory
+from reelsense.errors import (
+    INSTALL,
+    INSTALL_SCALE,
+    INSTALL_TUNE,
+    BadInput,
+    Failure,
+    is_out_of_memory,
+)
 from reelsense.verbs import (
     augmentation,
     comparing,
@@ -46,7 +53,7 @@ def main() -> None:
     except Interrupted as error:
         code = _refuse(str(error), error.code)
     except ModuleNotFoundError as error:
-        install = INSTALL_TUNE if error.name == "optuna" else INSTALL
+        install = {"optuna": INSTALL_TUNE, "ray": INSTALL_SCALE}.get(error.name or "", INSTALL)
         code = _refuse(f"this needs the package {error.name}; install it with: {install}", 1)
     except OSError as error:
         code = _refuse(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)

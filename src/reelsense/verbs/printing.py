@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from reelsense import __version__
-from reelsense.errors import INSTALL, INSTALL_TUNE
 from reelsense.verbs.columns import cut, is_coloured
 
 if TYPE_CHECKING:
@@ -29,9 +28,11 @@ NEEDS: Final = {
     "jinja2": "train, compare, export",
     "onnx": "compare, export, train --from",
     "rich": "train, compare, tune",
-    "pyarrow": "train, augment (GloVe in the package), and reviews in Parquet",
+    "pyarrow": "train, augment (GloVe in the package), reviews in Parquet, score to .zst or s3://",
     "optuna": "tune",
+    "ray": "score --ray",
 }
+OWN_EXTRA: Final = {"optuna": "tune", "ray": "scale"}  # of what the extra `train` does not bring
 
 
 def print_predictions(texts: Sequence[str], predictions: Sequence["Prediction"]) -> None:
@@ -112,7 +113,8 @@ def print_installation() -> None:
     width = max(map(len, missing))
     for place, (name, verbs) in enumerate(missing.items()):
         click.echo(f"{'' if place else 'Missing':<10}  {name:<{width}}  for {verbs}")
-    install = INSTALL_TUNE if "optuna" in missing else INSTALL
+    extras = ["train", *(extra for name, extra in OWN_EXTRA.items() if name in missing)]
+    install = f'pip install "reelsense[{",".join(extras)}]"'
     click.echo(f"            predict, info and doctor need none; install all: {install}")
 
 
