@@ -16,8 +16,8 @@ from reelsense.model.recipe import Recipe
 from reelsense.model.settings import flag
 
 VERBS = [
-    "predict", "score", "info", "doctor", "train", "distil", "pretrain", "tune", "evaluate", "export",
-    "compare", "data", "augment", "download", "recipes",
+    "predict", "score", "info", "doctor", "train", "distil", "pretrain", "tune", "evaluate",
+    "export", "compare", "data", "augment", "download", "recipes",
 ]  # fmt: skip
 
 

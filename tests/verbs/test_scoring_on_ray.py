@@ -35,7 +35,7 @@ def test_an_option_before_the_folder_takes_it_for_an_address(reelsense, folder, 
 def test_a_cluster_that_does_not_answer(reelsense, folder, refused, monkeypatch, how):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-    monkeypatch.setenv("RAY_ADDRESS", address if how == "environment" else "10.255.255.1:1")
+    monkeypatch.setenv("RAY_ADDRESS", address if how == "environment" else "127.0.0.1:2")
     outcome = reelsense("score", "in", "out", "--ray", *([address] if how == "option" else []))
     refused(outcome, 1, f"--ray {address}: no cluster answers there")
     assert not list(folder.glob("out*"))
