@@ -3,27 +3,30 @@
 import sys
 from functools import cache
 
-from pyspark.sql import SparkSession
-
 
 @cache
-def model():
-    """Open the model, once in each Python process of Spark, which runs many tasks."""
+def model():  # once in each Python process of Spark, which runs many tasks
     import reelsense
 
     return reelsense.load(threads=1)  # Spark has a process for each core
 
 
 def score(frames):
-    """Yield the rows with their answers beside them."""
     for frame in frames:
         found = model()(frame["text"])
-        labels, chances = [one.label for one in found], [one.probability for one in found]
-        yield frame.assign(label=labels, probability=chances)
+        yield frame.assign(
+            label=[x.label for x in found], probability=[x.probability for x in found]
+        )
 
 
 if __name__ == "__main__":
-    spark = SparkSession.builder.appName("reelsense").getOrCreate()
-    reviews = spark.read.parquet(sys.argv[1])
-    added = reviews.schema.add("label", "string").add("probability", "double")
-    reviews.mapInPandas(score, added).write.parquet(sys.argv[2])
+    from pyspark.sql import SparkSession, types
+    from spark import score  # this file as a module: a cache in __main__ does not travel
+
+    session = SparkSession.builder.getOrCreate()
+    session.sparkContext.addPyFile(__file__)
+    reviews = session.read.parquet(sys.argv[1])
+    columns = (
+        types.StructType([*reviews.schema]).add("label", "string").add("probability", "double")
+    )
+    reviews.mapInPandas(score, columns).write.parquet(sys.argv[2])
