@@ -3,30 +3,31 @@
 import sys
 from functools import cache
 
+from pyspark.sql import SparkSession
+from pyspark.sql.types import StructType
+
 
 @cache
-def model():  # once in each Python process of Spark, which runs many tasks
+def model():
+    """Open the model, once in each Python process of Spark, which runs many tasks."""
     import reelsense
 
     return reelsense.load(threads=1)  # Spark has a process for each core
 
 
 def score(frames):
+    """Yield the rows with their answers beside them."""
     for frame in frames:
         found = model()(frame["text"])
-        yield frame.assign(
-            label=[x.label for x in found], probability=[x.probability for x in found]
-        )
+        labels, chances = [one.label for one in found], [one.probability for one in found]
+        yield frame.assign(label=labels, probability=chances)
 
 
 if __name__ == "__main__":
-    from pyspark.sql import SparkSession, types
-    from spark import score  # this file as a module: a cache in __main__ does not travel
+    import spark  # this file by its name, as Spark's processes import it: their cache is of a module
 
-    session = SparkSession.builder.getOrCreate()
+    session = SparkSession.builder.appName("reelsense").getOrCreate()
     session.sparkContext.addPyFile(__file__)
     reviews = session.read.parquet(sys.argv[1])
-    columns = (
-        types.StructType([*reviews.schema]).add("label", "string").add("probability", "double")
-    )
-    reviews.mapInPandas(score, columns).write.parquet(sys.argv[2])
+    columns = StructType(list(reviews.schema)).add("label", "string").add("probability", "double")
+    reviews.mapInPandas(spark.score, columns).write.parquet(sys.argv[2])
