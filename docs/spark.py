@@ -4,6 +4,7 @@ import sys
 from functools import cache
 
 from pyspark.sql import SparkSession
+from pyspark.sql.types import StructType
 
 
 @cache
@@ -23,7 +24,10 @@ def score(frames):
 
 
 if __name__ == "__main__":
-    spark = SparkSession.builder.appName("reelsense").getOrCreate()
-    reviews = spark.read.parquet(sys.argv[1])
-    added = reviews.schema.add("label", "string").add("probability", "double")
-    reviews.mapInPandas(score, added).write.parquet(sys.argv[2])
+    import spark  # this file by its name: what Spark's processes import keeps its cache
+
+    session = SparkSession.builder.appName("reelsense").getOrCreate()
+    session.sparkContext.addPyFile(__file__)
+    reviews = session.read.parquet(sys.argv[1])
+    columns = StructType(list(reviews.schema)).add("label", "string").add("probability", "double")
+    reviews.mapInPandas(spark.score, columns).write.parquet(sys.argv[2])

@@ -447,5 +447,6 @@ def test_doctor_tells_what_is_installed_also_of_a_broken_bundle(run, tmp_path, c
 def test_every_package_that_doctor_asks_for_is_one_of_the_extra():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    named = {re.split(r"[><=; ]", line)[0] for line in extras["train"] + extras["tune"]}
+    lines = [line for extra in ("train", "tune", "scale") for line in extras[extra]]
+    named = {re.split(r"[\[><=; ]", line)[0] for line in lines}
     assert {name.replace("sklearn", "scikit-learn") for name in printing.NEEDS} <= named
