@@ -24,7 +24,7 @@ def score(frames):
 
 
 if __name__ == "__main__":
-    import spark  # this file by its name, as Spark's processes have it: their cache is of a module
+    import spark  # this file by its name: what Spark's processes import keeps its cache
 
     session = SparkSession.builder.appName("reelsense").getOrCreate()
     session.sparkContext.addPyFile(__file__)
