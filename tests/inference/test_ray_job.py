@@ -50,8 +50,11 @@ def text_of(path):
 
 
 @pytest.fixture(scope="module")
-def address():
-    """Start a cluster with a token of its own; the paths of its sockets must be short."""
+def cluster():
+    """Start a cluster with a token of its own; return its address and its folder.
+
+    The paths of its sockets must be short, so the folder is not below pytest's.
+    """
     nodes = []
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray") as name:
         patch.delenv("RAY_ADDRESS", raising=False)
@@ -75,7 +78,7 @@ def address():
             start("node", f"--address={at}")
             for log in ("head", "node"):
                 wait_for(lambda log=log: "Ray runtime started" in text_of(Path(name, log)))
-            yield at
+            yield at, name
         finally:
             for node in reversed(nodes):
                 node.terminate()
@@ -85,6 +88,11 @@ def address():
                 except subprocess.TimeoutExpired:
                     os.killpg(node.pid, signal.SIGKILL)
                     node.wait()
+
+
+@pytest.fixture(scope="module")
+def address(cluster):
+    return cluster[0]
 
 
 def write_csv(path, texts):
@@ -157,13 +165,18 @@ def same(one, other):
     assert not Path(f"{other}.partial").exists()
 
 
-def actors_at_work():
-    """Return the processes of actors that score a file, and those of the nodes they belong to."""
+def actors_at_work(folder):
+    """Return the actors that score a file, with their nodes: of the cluster that was started here.
+
+    Others on this machine may run the same: the sockets of a node are in its cluster's folder.
+    """
     lines = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-eo", "pid=,ppid=,args=", "-ww"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    found = [line.split(None, 2) for line in lines if ACTOR in line]
-    return {int(pid): int(node) for pid, node, _ in found}
+    split = (line.split(None, 2) for line in lines)
+    found = {int(pid): (int(parent), args) for pid, parent, args in split}
+    ours = {pid for pid, (_, args) in found.items() if "raylet" in args and folder in args}
+    return {pid: node for pid, (node, args) in found.items() if ACTOR in args and node in ours}
 
 
 def driver(address, tiny_bundle, *arguments):
@@ -177,13 +190,13 @@ def driver(address, tiny_bundle, *arguments):
 
 
 @pytest.mark.slow
-def test_an_actor_that_is_killed_changes_nothing(partitions, here, address, tiny_bundle):
+def test_an_actor_that_is_killed_changes_nothing(partitions, here, cluster, tiny_bundle):
     partitions(8_000)
-    others = set(actors_at_work())
+    address, folder = cluster
     with driver(address, tiny_bundle, "--on-error", "keep") as running:
 
         def both():
-            found = {pid: node for pid, node in actors_at_work().items() if pid not in others}
+            found = actors_at_work(folder)
             return found if len(found) == 2 else None
 
         found = wait_for(both)

@@ -60,7 +60,19 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     except ray.exceptions.RayError as error:
         raise Failure(f"--ray {address}".rstrip() + f": {_line(error)}") from None
     finally:
+        _let_end_unsaid("StreamingExecutor")
         ray.shutdown()
+
+
+def _let_end_unsaid(name: str) -> None:
+    """Let Ray Data's threads, which may lose their connection at work, end without a traceback."""
+    before = threading.excepthook
+
+    def say(ended: threading.ExceptHookArgs) -> None:
+        if ended.thread is None or not ended.thread.name.startswith(name):
+            before(ended)
+
+    threading.excepthook = say
 
 
 def _begin(ray: Any, address: str, actors: int | None) -> None:
