@@ -372,3 +372,14 @@ def test_embedding_dropout_drops_whole_dimensions_of_a_review_and_word_dropout_w
         gone = (dropped == 0).all(dim=2)  # (review, token)
         same(dropped, plain * ~gone[..., None])
         assert 0.2 < gone.float().mean() < 0.4
+
+
+def test_the_first_weights_do_not_depend_on_the_number_of_threads():
+    vectors, found = np.ones((4, 50), np.float32), np.ones(4, bool)
+    threads, built = torch.get_num_threads(), []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        built.append(build(Recipe(name="x", hidden=128), vectors, found).state_dict())
+        assert torch.get_num_threads() == count
+    torch.set_num_threads(threads)
+    assert all(torch.equal(built[0][name], built[1][name]) for name in built[0])
