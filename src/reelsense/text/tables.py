@@ -119,7 +119,7 @@ def _choose_columns(
 def find_column(
     path: Path | str, names: Sequence[str], named: str | None, usual: Sequence[str], kind: str
 ) -> str:
-    """Return the one column that is named or has a usual name; else BadInput lists what there is."""
+    """Return the column that is named or has a usual name, or refuse with what there is."""
     flag = f"--{kind}-column"
     if named is not None and names.count(named) == 1:
         return named
