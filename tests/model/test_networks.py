@@ -169,6 +169,9 @@ def test_pooling_is_the_mean_and_the_maximum_over_the_real_tokens():
     same(pooled[1], torch.cat([states[1].amax(0), states[1].mean(0)]))
 
 
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no LSTM in bfloat16 on this processor"
+)
 def test_bfloat16_changes_a_logit_by_its_rounding_only():
     net = network(pooling="max+mean", layers=2)
     ids, lengths = batch([9, 30, 1])
