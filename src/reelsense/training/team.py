@@ -22,7 +22,7 @@ import torch.distributed as dist
 from safetensors.torch import load, save
 from torch import Tensor
 
-from reelsense.errors import BadInput
+from reelsense.errors import BadInput, is_out_of_memory
 from reelsense.model.pooled import Network
 from reelsense.torchrun import PeerLost, Place
 from reelsense.training.batches import Examples
@@ -146,8 +146,9 @@ def sum_over(team: Team, parts: Sequence[Gradients], weights: Mapping[str, Tenso
         own = Gradients([torch.zeros_like(weight) for weight in weights.values()], 0.0, 0, 0)
     flat = torch.cat([gradient.reshape(-1).float() for gradient in own.of_weights])
     counts = torch.tensor([own.loss, own.correct, own.labelled], dtype=torch.float64)
-    _together(lambda: dist.all_reduce(flat))
+    # On GPUs a sum waits for a peer that has ended; this one, on the processor, notices it first.
     _together(lambda: dist.all_reduce(counts))
+    _together(lambda: dist.all_reduce(flat))
     sizes = [gradient.numel() for gradient in own.of_weights]
     summed = [
         piece.view_as(gradient).to(gradient.dtype)
@@ -187,4 +188,6 @@ def _together(do: Callable[[], Found]) -> Found:
     try:
         return do()
     except RuntimeError as error:  # gloo has none of its own; nccl's and the store's are subclasses
+        if is_out_of_memory(error):
+            raise
         raise PeerLost(f"another process of this training has ended ({error})") from error
