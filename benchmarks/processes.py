@@ -102,7 +102,7 @@ def main() -> None:
         writer.writerows(row | birth for row in rows)
     low, high = (rows[0][key] for key in ("low", "high"))
     text = (
-        f"Recipe `{arguments.recipe}`, seeds 0 to {arguments.seeds - 1}; the 95% interval of one "
+        f"Recipe `{arguments.recipe}`, {arguments.seeds} seed(s); the 95% interval of one "
         f"accuracy is {low:.1%} to {high:.1%}.\n"
         f"{processor()}, torch {rows[0]['torch']}. Made by `python benchmarks/processes.py`.\n\n"
         + "\n".join(table(rows))

