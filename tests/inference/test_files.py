@@ -299,6 +299,19 @@ def work_of(target):
     return target.with_name(f"{target.name}.partial").iterdir()
 
 
+def test_damaged_work_is_begun_anew(texts, tmp_path, score, request_for):
+    source, target = write(tmp_path / "in.csv", texts), tmp_path / "out.csv"
+    folder = tmp_path / "out.csv.partial"
+    (folder / "files").mkdir(parents=True)  # as of a folder that once had this name
+    (folder / "job.json").write_text("{}")
+    with pytest.raises(BadInput, match="damaged; begin anew with --overwrite"):
+        score(source, target, resume=True)
+    task = task_for(str(source), str(target))
+    assert files.finished_before(task, request_for(), resume=False, overwrite=True) is None
+    assert score(source, target).rows == 20
+    assert not folder.exists()
+
+
 def test_two_at_the_same_work_are_one_too_many(texts, tmp_path, score):
     source, target = write(tmp_path / "in.csv", texts), tmp_path / "out.csv"
     with (

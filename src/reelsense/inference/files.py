@@ -73,14 +73,14 @@ def score_file(
     piped = source == PIPE
     forms = forms_of(source, target, request)
     job = {} if piped else job_of(identity(source), forms[1].suffix, request)
-    before = work.begun(task.folder)
-    if before and resume:
+    before = work.begun(task.folder) if resume else None
+    if before:
         work.need_same(before["job"], job, target)
         survey = Survey(**before["survey"])
     elif survey is None:
         survey = Survey(0, {}) if piped else (yield from surveyed(source, forms[0], request))
     with work.alone(task.folder):
-        if not (before and resume):
+        if not before:
             work.begin(task.folder, job, asdict(survey))
         try:
             done = work.done_in(task.folder)
@@ -112,7 +112,7 @@ def finished_before(task: Task, request: Request, resume: bool, overwrite: bool)
     if there == "file" and source != PIPE and places.is_same(source, target):
         raise BadInput(f"{target}: is the input; name another file")
     if overwrite:
-        work.need_ours(task.folder)
+        work.need_ours(str(task.folder))
         return None
     if work.begun(task.folder) is not None:
         if not resume:

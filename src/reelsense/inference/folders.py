@@ -130,13 +130,20 @@ def finished_before(folder: Folder, resume: bool, overwrite: bool) -> Tally | No
         raise BadInput(f"{target}: is a file, and {folder.source} is a folder; name a folder")
     if there == "folder" and places.is_same(folder.source, target):
         raise BadInput(f"{target}: is the input; name another folder")
-    begun = _job_in(folder)
+    work.need_ours(folder.partial)  # it will be removed
+    # A begun folder has its files there in an object store, or right after it was given its place.
+    if folder.files == target:
+        is_moved = places.what_is(folder.partial) == "folder"
+    else:
+        are_scored = places.what_is(f"{folder.partial}/summaries") == "folder"
+        is_moved = are_scored and places.what_is(folder.files) == "nothing"
+    is_others = there == "folder" and done is None and not is_moved and places.files_below(target)
+    if is_others and (overwrite or resume):
+        raise BadInput(f"{target}: was not made by `reelsense score` and stays; name another")
     if overwrite:
-        if there == "folder" and done is None and begun is None and places.files_below(target):
-            raise BadInput(f"{target}: was not made by `reelsense score` and stays; name another")
         places.remove_tree(folder.partial)
         return None
-    if begun is not None:
+    if (begun := _job_in(folder)) is not None:
         if not resume:
             raise BadInput(
                 f"{target}: was begun and interrupted; --resume goes on, --overwrite begins anew"
@@ -147,8 +154,7 @@ def finished_before(folder: Folder, resume: bool, overwrite: bool) -> Tally | No
         return None
     if not resume:
         raise BadInput(f"{target}: exists; --overwrite replaces it")
-    if done is None:
-        raise BadInput(f"{target}: exists and nothing says how it was made; name another folder")
+    assert done is not None  # or it would be others'
     work.need_same(done["job"], folder.job, target)
     return Tally.from_json(done["tally"])
 

@@ -72,6 +72,16 @@ def files_below(folder: str) -> list[str]:
     return sorted(name for name in names if not any(p[0] in "._" for p in name.split("/")))
 
 
+def names_in(folder: str) -> set[str]:
+    """Return the names of whatever lies in a folder."""
+    if not is_address(folder):
+        return {path.name for path in Path(folder).iterdir()}
+    fs, path = _file_system(folder)
+    from pyarrow.fs import FileSelector
+
+    return {info.base_name for info in fs.get_file_info(FileSelector(path))}
+
+
 def open_to_read(place: str) -> IO[bytes]:
     """Return the bytes of a file, from the first on.
 
