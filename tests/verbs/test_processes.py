@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+AN_EPOCH = "checkpoint/state.safetensors"
 LONG = ["--epochs", "4", "--batch-reviews", "4", "--precision", "fp32"]
 
 
@@ -66,7 +67,8 @@ def test_a_killed_process_ends_the_run_which_then_goes_on(
 ):
     name = f"killed {rank}"
     process = start(whole, 2, [*tiny, *LONG, "--run", name])
-    wait_for_an_epoch(whole / name, process)
+    # The first process is killed before anything has been saved.
+    wait_for(whole / name / (AN_EPOCH if rank else "environment.json"), process)
     os.kill(process_of(process, rank), signal.SIGKILL)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
@@ -97,9 +99,9 @@ def curves(run):
     return [{k: v for k, v in record.items() if "second" not in k} for record in records]
 
 
-def wait_for_an_epoch(run, process, seconds=120):
+def wait_for(path, process, seconds=120):
     until = time.monotonic() + seconds
-    while not (run / "checkpoint/state.safetensors").exists():
+    while not path.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -110,7 +112,7 @@ def test_ctrl_c_saves_once_and_another_number_of_processes_goes_on(
     whole, tiny, reelsense, monkeypatch
 ):
     process = start(whole, 2, [*tiny, *LONG, "--run", "stopped"])
-    wait_for_an_epoch(whole / "stopped", process)
+    wait_for(whole / "stopped" / AN_EPOCH, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
@@ -119,6 +121,18 @@ def test_ctrl_c_saves_once_and_another_number_of_processes_goes_on(
     monkeypatch.chdir(whole)
     assert reelsense(*tiny, *LONG, "--run", "stopped", "--resume").code == 0
     assert weights(whole / "stopped") == weights(whole / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_with_what_one_has_begun(whole, tiny, reelsense, monkeypatch, stop_at):
+    monkeypatch.chdir(whole)
+    stop_at(30)
+    begun = reelsense(*tiny, *LONG, "--threads", "2", "--run", "one")
+    assert begun.code == 130, begun.err
+    process = start(whole, 2, [*tiny, *LONG, "--run", "one", "--resume"])
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert weights(whole / "one") == weights(whole / "whole")
 
 
 @pytest.mark.slow

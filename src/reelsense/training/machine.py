@@ -45,7 +45,7 @@ def find_machine(device: str, threads: int | None, precision: str) -> Machine:
     GPU each.
 
     Raises:
-        BadInput: a GPU is asked for and there is none, or there are fewer than processes.
+        BadInput: a GPU or bfloat16 is asked for and there is none, or fewer GPUs than processes.
     """
     here = place()
     if device == "cuda" and not torch.cuda.is_available():
@@ -64,11 +64,18 @@ def find_machine(device: str, threads: int | None, precision: str) -> Machine:
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         has_bf16 = torch.cpu._is_avx512_bf16_supported()
+    if precision == "bf16" and not cuda and not _has_kernels_for_bf16():
+        raise BadInput("--precision bf16: this processor has no bfloat16; use auto or fp32")
     bf16 = precision == "bf16" or (precision == "auto" and has_bf16)
     found = torch.device("cpu")
     if cuda:
         found = torch.device("cuda", here.local_rank) if here.size > 1 else torch.device("cuda")
     return Machine(found, cores, bf16, here.size)
+
+
+def _has_kernels_for_bf16() -> bool:
+    # torch's LSTM on a processor says so only in the first batch, in words of its own.
+    return not torch._C._has_mkldnn or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _keep_freed_memory() -> None:
