@@ -96,11 +96,34 @@ def ways(here: Path, cores: int) -> dict[str, Callable[[], float]]:
             seconds_of(*([*score, out(f"s{n}"), "--workers", "1", "--overwrite"] for n in range(2)))
             / 2
         )
+    found["the first process alone"] = lambda: alone(here)
     if subprocess.run([sys.executable, "-c", "import ray"], stderr=subprocess.DEVNULL).returncode:
         return found
     ray = [*COMMAND, files, str(here / "ray"), "--workers", str(cores), "--overwrite", "--ray"]
     found[f"score --ray, {cores} actors"] = lambda: seconds_of([*ray, "auto"])
     return found
+
+
+# Reads, sorts and writes with answers that cost nothing: what the first process does for others.
+ALONE = """
+import sys
+from reelsense.inference import files
+from reelsense.inference.request import Request
+answer = {"label": "positive", "probability": 0.9123456789012345, "tokens": 266,
+          "unknown": 0.0123456789012345, "truncated": False}
+task = files.task_for(sys.argv[1], sys.argv[2])
+for _ in files.score_file(task, Request(), lambda chunks: ([answer] * len(c) for c in chunks)):
+    pass
+"""
+
+
+def alone(here: Path) -> float:
+    """Return the seconds of the first process for the same rows twenty times over."""
+    source, target = here / "twenty.csv", here / "twenty_out.csv"
+    header, *lines = (here / "in.csv").read_bytes().splitlines(keepends=True)
+    source.write_bytes(header + 20 * b"".join(lines))
+    target.unlink(missing_ok=True)
+    return seconds_of([sys.executable, "-c", ALONE, str(source), str(target)]) / 20
 
 
 def speed(rounds: int, reviews: int) -> dict[str, list[float]]:
@@ -198,6 +221,10 @@ def efficiency(figures: dict[str, list[float]]) -> Iterator[str]:
     yield (
         f"Two commands that share nothing but the machine have {statistics.median(limits):.0%} "
         f"({min(limits):.0%} to {max(limits):.0%}): what is missing there is the machine's."
+    )
+    feeds = statistics.median(figures["the first process alone"]) / statistics.median(one)
+    yield (
+        f"The first process, which reads and writes for all, could feed {feeds:,.0f} such workers."
     )
     best = statistics.median(all_of_them)
     days = 1e9 / best / 86400

@@ -15,7 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # A room is a folder, or a file directly under the package.
 # "__init__" is the version, which every room may know; it is also the door to `load`.
-FOUNDATION = {"__init__", "errors", "atomic", "cache", "cores", "memory"}
+FOUNDATION = {"__init__", "errors", "atomic", "cache", "cores", "memory", "torchrun"}
 GROUND = {"text", "vectors", "model", "evaluation"}
 TRAINING = FOUNDATION | GROUND | {"training"}
 MAY_IMPORT = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from reelsense import __version__
+from reelsense import __version__, torchrun
 from reelsense.errors import BadInput, Failure, installing, is_out_of_memory
 from reelsense.verbs import (
     augmentation,
@@ -63,8 +63,9 @@ def main() -> None:
 
 
 def _refuse(message: str, code: int) -> int:
-    """Print an error as one line and return the exit code."""
-    click.echo("reelsense: " + " ".join(message.split()), err=True)
+    """Print an error as one line, of several processes the first, and return the exit code."""
+    if torchrun.first_to_complain():
+        click.echo("reelsense: " + " ".join(message.split()), err=True)
     return code
 
 
@@ -99,8 +100,14 @@ class _Verbs(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="reelsense")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Film-review sentiment with a bidirectional LSTM on GloVe word vectors."""
+    if torchrun.place().size > 1 and ctx.invoked_subcommand != "train":
+        raise BadInput(
+            f"`reelsense {ctx.invoked_subcommand}` runs in one process, and torchrun has started "
+            f"{torchrun.place().size}; only `reelsense train` runs in several"
+        )
 
 
 for verb in (

@@ -14,11 +14,11 @@ class Failure(RuntimeError):
 INSTALL = 'pip install "reelsense[train]"'  # what brings a package that is missing
 INSTALL_FILES = 'pip install "reelsense[files]"'  # for Parquet, .zst and object stores
 INSTALL_SCALE = 'pip install "reelsense[scale]"'  # for a Ray cluster
-INSTALL_TUNE = 'pip install "reelsense[train,tune]"'  # and the one that searches as well
 
 # package: the extras that bring it, where that is not `train` alone
 _EXTRAS = {
     "optuna": ("train", "tune"),
+    "ray": ("scale",),
     **dict.fromkeys(("starlette", "uvicorn", "httptools", "prometheus_client"), ("serve",)),
 }
 
@@ -26,7 +26,7 @@ _EXTRAS = {
 def installing(packages: Iterable[str]) -> str:
     """Return the command that installs what is missing."""
     needed = {extra for package in packages for extra in _EXTRAS.get(package, ("train",))}
-    extras = ",".join(extra for extra in ("train", "tune", "serve") if extra in needed)
+    extras = ",".join(extra for extra in ("train", "tune", "scale", "serve") if extra in needed)
     return f'pip install "reelsense[{extras}]"'
 
 

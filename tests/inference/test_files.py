@@ -34,7 +34,8 @@ def write(path, texts):
     name = path.name
     if name.endswith(".parquet"):
         ids = pa.array(range(len(texts)), pa.int16())
-        table = pa.table({"id": ids, "review": texts, "tags": [["a", "b"]] * len(texts)})
+        tags = pa.array([["a", "b"]] * len(texts), pa.list_(pa.string()))
+        table = pa.table({"id": ids, "review": pa.array(texts, pa.string()), "tags": tags})
         pq.write_table(table, path, row_group_size=7)
         return path
     if ".jsonl" in name:
@@ -103,6 +104,18 @@ def test_each_row_has_the_answer_that_it_would_get_alone(
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         source.name, target.name, f"{target.name}.summary.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("after", [".csv", ".jsonl", ".parquet", ".csv.gz"])
+@pytest.mark.parametrize("before", [".csv", ".parquet"])
+def test_no_rows_are_rows_too(before, after, tmp_path, score):
+    source, target = write(tmp_path / f"in{before}", []), tmp_path / f"out{after}"
+    assert score(source, target).rows == 0
+    assert read(target) == []
+    if after == ".csv":
+        assert target.read_text().count("\n") == 1
+    if after == ".parquet":
+        assert set(pq.read_schema(target).names) >= {"id", "review", *ADDED}
 
 
 @pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl"])
@@ -284,6 +297,19 @@ def test_work_goes_on_only_as_it_was_begun(
 
 def work_of(target):
     return target.with_name(f"{target.name}.partial").iterdir()
+
+
+def test_damaged_work_is_begun_anew(texts, tmp_path, score, request_for):
+    source, target = write(tmp_path / "in.csv", texts), tmp_path / "out.csv"
+    folder = tmp_path / "out.csv.partial"
+    (folder / "files").mkdir(parents=True)  # as of a folder that once had this name
+    (folder / "job.json").write_text("{}")
+    with pytest.raises(BadInput, match="damaged; begin anew with --overwrite"):
+        score(source, target, resume=True)
+    task = task_for(str(source), str(target))
+    assert files.finished_before(task, request_for(), resume=False, overwrite=True) is None
+    assert score(source, target).rows == 20
+    assert not folder.exists()
 
 
 def test_two_at_the_same_work_are_one_too_many(texts, tmp_path, score):

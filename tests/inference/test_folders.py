@@ -93,6 +93,19 @@ def test_broken_off_anywhere_it_ends_with_the_same_bytes(source, tmp_path, run, 
         }  # fmt: skip
 
 
+def test_a_run_that_ended_between_two_renames_goes_on(source, tmp_path, run, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "summary_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(source, tmp_path / "out")
+    assert (tmp_path / "out/a.csv").exists()
+    assert run(source, tmp_path / "out", resume=True).rows == 30
+    assert not (tmp_path / "out.partial").exists()
+
+
 def test_a_file_that_has_changed_is_another_input(source, tmp_path, run, small_parts):
     run(source, tmp_path / "out", 8)
     with (source / "a.csv").open("a") as file:
@@ -125,6 +138,38 @@ def test_a_folder_of_others_stays(source, tmp_path, run):
         run(source, tmp_path / "mine", overwrite=True)
     with pytest.raises(BadInput, match="is the input"):
         run(source, source)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("where", ["{}/out", "file://{}/out"])
+def test_a_folder_of_others_in_the_place_of_unfinished_work_stays(
+    where, overwrite, source, tmp_path, run
+):
+    mine = tmp_path / "out.partial/thesis.csv"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(BadInput, match=r"out.partial: not unfinished work of `reelsense score`"):
+        run(source, where.format(tmp_path), overwrite=overwrite)
+    assert mine.read_text() == "mine"
+    assert list(mine.parent.iterdir()) == [mine]
+
+
+def test_a_folder_made_while_the_work_was_broken_off_stays(source, tmp_path, run, small_parts):
+    run(source, tmp_path / "out", 8)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.csv").write_text("mine")
+    for flag in ("overwrite", "resume"):
+        with pytest.raises(BadInput, match="was not made by `reelsense score` and stays"):
+            run(source, tmp_path / "out", **{flag: True})
+    assert (tmp_path / "out/thesis.csv").read_text() == "mine"
+
+
+def test_damaged_work_is_begun_anew(source, tmp_path, run, small_parts):
+    run(source, tmp_path / "out", 8)
+    (tmp_path / "out.partial/job.json").write_text("{")
+    with pytest.raises(BadInput, match="damaged; begin anew with --overwrite"):
+        run(source, tmp_path / "out", resume=True)
+    assert run(source, tmp_path / "out", overwrite=True).rows == 30
 
 
 @pytest.mark.parametrize(
@@ -165,6 +210,7 @@ def test_addresses_are_places_too(source, tmp_path, run):
     whole = run(source, tmp_path / "whole")
     there = f"file://{tmp_path}/there"
     assert run(f"file://{source}", there, steps=4) is None
+    assert run(f"file://{source}", there, steps=5, overwrite=True) is None
     assert run(f"file://{source}", there, resume=True) == whole
     assert tree(tmp_path / "there") == tree(tmp_path / "whole")
     assert not (tmp_path / "there.partial").exists()

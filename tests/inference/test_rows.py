@@ -147,6 +147,7 @@ def test_a_mark_of_utf_8_is_no_part_of_the_first_cell():
         ("a,b\n1,2\n", "csv", "no column looks like the text.*'a', 'b'"),
         ('{"a": 1}\n', "jsonl", "no column looks like the text.*'a'"),
         ("text,text\n", "csv", "two columns are called 'text'"),
+        ("text\rfine\r", "csv", "a carriage return ends no line"),
         ('"text\n', "csv", r"the header \(line 1\) cannot be read"),
         ("no json\n", "jsonl", "no line is a JSON object"),
         (b"\xff\xfet\0", "csv", "UTF-16"),

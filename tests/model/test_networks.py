@@ -169,6 +169,9 @@ def test_pooling_is_the_mean_and_the_maximum_over_the_real_tokens():
     same(pooled[1], torch.cat([states[1].amax(0), states[1].mean(0)]))
 
 
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no LSTM in bfloat16 on this processor"
+)
 def test_bfloat16_changes_a_logit_by_its_rounding_only():
     net = network(pooling="max+mean", layers=2)
     ids, lengths = batch([9, 30, 1])
@@ -372,3 +375,14 @@ def test_embedding_dropout_drops_whole_dimensions_of_a_review_and_word_dropout_w
         gone = (dropped == 0).all(dim=2)  # (review, token)
         same(dropped, plain * ~gone[..., None])
         assert 0.2 < gone.float().mean() < 0.4
+
+
+def test_the_first_weights_do_not_depend_on_the_number_of_threads():
+    vectors, found = np.ones((4, 50), np.float32), np.ones(4, bool)
+    threads, built = torch.get_num_threads(), []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        built.append(build(Recipe(name="x", hidden=128), vectors, found).state_dict())
+        assert torch.get_num_threads() == count
+    torch.set_num_threads(threads)
+    assert all(torch.equal(built[0][name], built[1][name]) for name in built[0])

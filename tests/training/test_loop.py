@@ -634,7 +634,7 @@ def test_without_validation_the_training_is_the_same_and_its_figures_are_left_ou
 def test_the_training_never_receives_the_test_part():
     names = list(inspect.signature(train).parameters)
     assert names[:4] == ["recipe", "network", "training", "validation"]
-    assert names[4:] == ["run", "machine", "pools", "alike", "guards"]
+    assert names[4:] == ["run", "machine", "pools", "alike", "guards", "team"]
     # Nor could it find it: the loop imports no reader, no split and nothing that prepares data.
     known = {getattr(value, "__module__", "") for value in vars(loop).values()}
     assert not {name for name in known if name.startswith(("reelsense.text", "reelsense.vectors"))}

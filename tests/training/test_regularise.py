@@ -520,6 +520,9 @@ def test_a_review_without_a_word_hurts_nothing():
         assert not step.of_weights[0][0].any()  # padding
 
 
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no LSTM in bfloat16 on this processor"
+)
 def test_bfloat16_gives_float32_gradients_that_differ_by_rounding():
     network, batch, recipe = build(), reviews(), QUIET.changed(**REGULARISED)
     exact = torch.cat([g.flatten() for g in found(network, batch, recipe).of_weights])

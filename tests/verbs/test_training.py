@@ -173,3 +173,11 @@ def test_train_on_every_review(reelsense, here, tiny):
     assert "no review was held out" in (here / "run/report.html").read_text()
     assert reelsense(*everything, "--resume").out.startswith("run has finished already")
     assert reelsense("evaluate", "run", "--data", "reviews.csv").code == 0
+
+
+def test_bfloat16_that_the_processor_lacks_is_refused_before_any_run(
+    reelsense, refused, tiny, here, monkeypatch
+):
+    monkeypatch.setattr("reelsense.training.machine._has_kernels_for_bf16", lambda: False)
+    refused(reelsense(*tiny, "--precision", "bf16", "--device", "cpu"), 2, "--precision bf16: this")
+    assert not (here / "run").exists()

@@ -43,11 +43,13 @@ class Task:
 
 
 def task_for(source: str, target: str) -> Task:
-    """Return the task of scoring one file, its other places beside the target."""
-    return Task(
-        source, target, Path(f"{target}.partial"), f"{target}.errors.jsonl",
-        f"{target}.summary.json",
-    )  # fmt: skip
+    """Return the task of scoring one file, its other places beside the target.
+
+    Of a target that has an address the unfinished work is in the folder where the program runs.
+    """
+    local = places.name_of(target) if places.is_address(target) else target
+    errors, summary = (places.beside(target, end) for end in (".errors.jsonl", ".summary.json"))
+    return Task(source, target, Path(f"{local}.partial"), errors, summary)
 
 
 def score_file(
@@ -71,14 +73,14 @@ def score_file(
     piped = source == PIPE
     forms = forms_of(source, target, request)
     job = {} if piped else job_of(identity(source), forms[1].suffix, request)
-    before = work.begun(task.folder)
-    if before and resume:
+    before = work.begun(task.folder) if resume else None
+    if before:
         work.need_same(before["job"], job, target)
         survey = Survey(**before["survey"])
     elif survey is None:
         survey = Survey(0, {}) if piped else (yield from surveyed(source, forms[0], request))
     with work.alone(task.folder):
-        if not (before and resume):
+        if not before:
             work.begin(task.folder, job, asdict(survey))
         try:
             done = work.done_in(task.folder)
@@ -110,7 +112,7 @@ def finished_before(task: Task, request: Request, resume: bool, overwrite: bool)
     if there == "file" and source != PIPE and places.is_same(source, target):
         raise BadInput(f"{target}: is the input; name another file")
     if overwrite:
-        work.need_ours(task.folder)
+        work.need_ours(str(task.folder))
         return None
     if work.begun(task.folder) is not None:
         if not resume:
@@ -134,7 +136,7 @@ def finished_before(task: Task, request: Request, resume: bool, overwrite: bool)
 
 def identity(source: str) -> str:
     """Return the name of a file and the beginning of the hash of what it holds."""
-    return f"{Path(source).name} (sha256 {places.sha256_of(source)[:16]})"
+    return f"{places.name_of(source)} (sha256 {places.sha256_of(source)[:16]})"
 
 
 def score_to_pipe(

@@ -37,7 +37,7 @@ class Folder:
     @property
     def partial(self) -> str:
         """Where unfinished work is."""
-        return f"{self.target.rstrip('/')}.partial"
+        return places.beside(self.target, ".partial")
 
     @property
     def files(self) -> str:
@@ -47,12 +47,12 @@ class Folder:
     @property
     def summary(self) -> str:
         """Where the summary of the finished folder goes."""
-        return f"{self.target.rstrip('/')}.summary.json"
+        return places.beside(self.target, ".summary.json")
 
     @property
     def errors(self) -> str:
         """Where all rows without an answer are listed."""
-        return f"{self.target.rstrip('/')}.errors.jsonl"
+        return places.beside(self.target, ".errors.jsonl")
 
     def summary_of(self, name: str) -> str:
         """Return where the summary of a file is while others are unfinished."""
@@ -88,7 +88,7 @@ def read_folder(source: str, target: str, request: Request) -> Folder:
     _need_same_columns(source, forms, request)
     stamps = [f"{name} {places.stamp_of(places.inside(source, name))}" for name in names]
     digest = hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
-    about = f"{Path(source).name} ({len(names):,} files, {digest})"
+    about = f"{places.name_of(source)} ({len(names):,} files, {digest})"
     return Folder(source, target, tuple(names), job_of(about, f"folder of .{first.kind}", request))
 
 
@@ -130,13 +130,20 @@ def finished_before(folder: Folder, resume: bool, overwrite: bool) -> Tally | No
         raise BadInput(f"{target}: is a file, and {folder.source} is a folder; name a folder")
     if there == "folder" and places.is_same(folder.source, target):
         raise BadInput(f"{target}: is the input; name another folder")
-    begun = _job_in(folder)
+    work.need_ours(folder.partial)  # it will be removed
+    # A begun folder has its files there in an object store, or right after it was given its place.
+    if folder.files == target:
+        is_moved = places.what_is(folder.partial) == "folder"
+    else:
+        are_scored = places.what_is(f"{folder.partial}/summaries") == "folder"
+        is_moved = are_scored and places.what_is(folder.files) == "nothing"
+    is_others = there == "folder" and done is None and not is_moved and places.files_below(target)
+    if is_others and (overwrite or resume):
+        raise BadInput(f"{target}: was not made by `reelsense score` and stays; name another")
     if overwrite:
-        if there == "folder" and done is None and begun is None and places.files_below(target):
-            raise BadInput(f"{target}: was not made by `reelsense score` and stays; name another")
         places.remove_tree(folder.partial)
         return None
-    if begun is not None:
+    if (begun := _job_in(folder)) is not None:
         if not resume:
             raise BadInput(
                 f"{target}: was begun and interrupted; --resume goes on, --overwrite begins anew"
@@ -147,8 +154,7 @@ def finished_before(folder: Folder, resume: bool, overwrite: bool) -> Tally | No
         return None
     if not resume:
         raise BadInput(f"{target}: exists; --overwrite replaces it")
-    if done is None:
-        raise BadInput(f"{target}: exists and nothing says how it was made; name another folder")
+    assert done is not None  # or it would be others'
     work.need_same(done["job"], folder.job, target)
     return Tally.from_json(done["tally"])
 
@@ -248,7 +254,8 @@ def finish(folder: Folder) -> Tally:
             places.remove_if_there(folder.errors)
     first = work.finished(folder.summary_of(folder.names[0]))
     columns = first["columns"] if first else []
-    if folder.files != folder.target:
+    # Where it is not there, the last attempt ended right after it was given its place.
+    if folder.files != folder.target and places.what_is(folder.files) == "folder":
         places.replace_folder(folder.files, folder.target, folder.partial)
     places.write(folder.summary, summary_json(folder.job, columns, whole))
     places.remove_tree(folder.partial)

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import IO, Final, NamedTuple, cast
 
 from reelsense.errors import INSTALL_FILES, BadInput, Failure
+from reelsense.inference.places import name_of
 
 KINDS: Final = {
     ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
@@ -39,7 +40,7 @@ def form_of(name: str) -> Form:
     Raises:
         BadInput: its name does not say.
     """
-    suffixes = [suffix.lower() for suffix in PurePath(name).suffixes[-2:]]
+    suffixes = [suffix.lower() for suffix in PurePath(name_of(name)).suffixes[-2:]]
     packed = suffixes.pop()[1:] if suffixes and suffixes[-1] in (".gz", ".zst") else ""
     kind = KINDS.get(suffixes[-1]) if suffixes else None
     if kind is None:

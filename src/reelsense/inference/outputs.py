@@ -216,7 +216,9 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, str):
         return value
-    if isinstance(value, float):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
         return repr(value)
     return json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
 

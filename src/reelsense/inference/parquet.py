@@ -31,8 +31,9 @@ def read_parquet(
 
     damage = (pa.ArrowException, OSError, UnicodeDecodeError)
     try:
-        # With a buffer a column of a row group is decoded as it is read, not held whole.
-        source = pq.ParquetFile(file, buffer_size=BUFFER)
+        # With a buffer a column of a row group is decoded as it is read. Read ahead, as usual, it
+        # is held: 600,000 reviews, a file of 490 MB, took 600 MB, and take 138 MB like this.
+        source = pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
         schema = source.schema_arrow
     except damage as error:
         raise BadInput(f"{name}: broken or not Parquet ({_reason(error)}); get it again") from None

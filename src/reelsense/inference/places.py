@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, Final
 
 from reelsense.atomic import replacing, write_atomically
@@ -26,7 +26,18 @@ def is_address(place: str) -> bool:
 
 def inside(folder: str, name: str) -> str:
     """Return the place of a name in a folder."""
-    return f"{folder.rstrip('/')}/{name}" if is_address(folder) else str(Path(folder, name))
+    return beside(folder, f"/{name}") if is_address(folder) else str(Path(folder, name))
+
+
+def beside(place: str, end: str) -> str:
+    """Return a place whose name goes on with `end`; an address keeps its options (?region=...)."""
+    path, mark, options = place.partition("?") if is_address(place) else (place, "", "")
+    return f"{path.rstrip('/')}{end}{mark}{options}"
+
+
+def name_of(place: str) -> str:
+    """Return the last part of a place, its name."""
+    return PurePath(place.partition("?")[0] if is_address(place) else place).name
 
 
 def what_is(place: str) -> str:
@@ -59,6 +70,16 @@ def files_below(folder: str) -> list[str]:
         below = fs.get_file_info(FileSelector(path, recursive=True))
         names = [info.path[len(path.rstrip("/")) + 1 :] for info in below if info.is_file]
     return sorted(name for name in names if not any(p[0] in "._" for p in name.split("/")))
+
+
+def names_in(folder: str) -> set[str]:
+    """Return the names of whatever lies in a folder."""
+    if not is_address(folder):
+        return {path.name for path in Path(folder).iterdir()}
+    fs, path = _file_system(folder)
+    from pyarrow.fs import FileSelector
+
+    return {info.base_name for info in fs.get_file_info(FileSelector(path))}
 
 
 def open_to_read(place: str) -> IO[bytes]:

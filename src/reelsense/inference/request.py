@@ -34,7 +34,7 @@ def forms_of(source: str, target: str, request: Request) -> tuple[Form, Form]:
     Raises:
         BadInput: their names do not say, or a pipe cannot carry it.
     """
-    if PIPE in (source, target) and request.pipe is None and source == PIPE:
+    if source == PIPE and request.pipe is None:
         raise BadInput(
             "say what standard input holds: --format csv, tsv, jsonl or text (a review a line)"
         )

@@ -306,4 +306,4 @@ def _why(error: str) -> str:
         return "a quote is opened and never closed"
     if "expected after" in error:
         return 'an unbalanced quote (a text in quotes doubles the quotes inside it: "")'
-    return f"{error}; a stray line end?" if "new-line" in error else error
+    return "a carriage return ends no line; make it a line feed" if "new-line" in error else error

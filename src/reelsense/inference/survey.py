@@ -58,7 +58,7 @@ def surveyed(source: str, form: Form, request: Request) -> Generator[Seen, None,
     """Read a file once: how many rows, of what, and is there one that cannot be scored?
 
     Raises:
-        BadInput: there is, and `on_error` is "stop"; or there is no row at all.
+        BadInput: there is, and `on_error` is "stop".
     """
     count, kinds = 0, dict[str, set[str]]()
     with closing(open_input(source)) as file:
@@ -72,8 +72,6 @@ def surveyed(source: str, form: Form, request: Request) -> Generator[Seen, None,
             count = row.number
             if count % 4096 == 0:
                 yield Seen("Reading", count, 0)
-    if not count:
-        raise BadInput(f"{source}: it has no rows")
     kinds.setdefault(header.text, set()).add("string")
     return Survey(count, {name: _common(found) for name, found in kinds.items()})
 

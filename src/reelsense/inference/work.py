@@ -34,7 +34,7 @@ def begun(folder: Path) -> dict[str, Any] | None:
     Raises:
         BadInput: the folder holds something else.
     """
-    need_ours(folder)
+    need_ours(str(folder))
     if not (folder / JOB).exists():
         return None
     try:
@@ -44,15 +44,15 @@ def begun(folder: Path) -> dict[str, Any] | None:
         raise BadInput(f"{folder}: damaged; begin anew with --overwrite") from None
 
 
-def need_ours(folder: Path) -> None:
-    """Refuse a folder, if there is one, that holds something else than unfinished work.
+def need_ours(folder: str) -> None:
+    """Refuse what stands in the place of unfinished work, if anything does, and is none.
 
     Raises:
-        BadInput: it does.
+        BadInput: it is none.
     """
-    if folder.exists() and not (folder / JOB).is_file():
-        if folder.is_dir() and all(path.name == LOCK for path in folder.iterdir()):
-            return
+    there = places.what_is(folder)
+    names = places.names_in(folder) if there == "folder" else set()
+    if there == "file" or not (JOB in names or names <= {LOCK}):
         raise BadInput(f"{folder}: not unfinished work of `reelsense score`; move it")
 
 
@@ -60,7 +60,9 @@ def begin(folder: Path, job: Mapping[str, str], survey: Mapping[str, Any]) -> No
     """Make the folder of new work; what was begun there before is given up."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
-        if path.name != LOCK:
+        if path.is_dir():  # of a folder that had this name
+            shutil.rmtree(path)
+        elif path.name != LOCK:
             path.unlink()
     write_atomically(folder / JOB, json.dumps({"job": job, "survey": survey}, indent=2) + "\n")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from multiprocessing import get_context, parent_process
 from typing import Any
@@ -43,25 +43,14 @@ class Model:
 def answer(model: Predictor, texts: list[str], explain: bool) -> Answers:
     """Return the answer to each text: the columns of `outputs.ADDED`, and `outputs.EXPLAINED`."""
     if not explain:
-        return [
-            {
-                "label": said.label, "probability": said.probability, "tokens": said.tokens,
-                "unknown": said.unknown, "truncated": said.truncated,
-            }
-            for said in model(texts)
-        ]  # fmt: skip
+        return [asdict(said) for said in model(texts)]
     answers = []
     for text in texts:
         why = model.explain(text)
-        said = why.prediction
         words = [
             {"start": word.start, "end": word.end, "evidence": word.evidence} for word in why.words
         ]
-        answers.append({
-            "label": said.label, "probability": said.probability, "tokens": said.tokens,
-            "unknown": said.unknown, "truncated": said.truncated,
-            "logit": why.logit, "evidence": words,
-        })  # fmt: skip
+        answers.append(asdict(why.prediction) | {"logit": why.logit, "evidence": words})
     return answers
 
 

@@ -59,8 +59,12 @@ def initialise(name: str, weight: Tensor, generator: torch.Generator) -> None:
     """
     gates = 3 if "_gru" in name else 4
     if "weight_hh" in name:
+        # On one core: several factorise a matrix with other last bits than one does.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
         for gate in weight.chunk(gates):
             nn.init.orthogonal_(gate, generator=generator)
+        torch.set_num_threads(threads)
     elif "weight_ih" in name:
         for gate in weight.chunk(gates):
             nn.init.xavier_uniform_(gate, generator=generator)

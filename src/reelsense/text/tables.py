@@ -119,11 +119,7 @@ def _choose_columns(
 def find_column(
     path: Path | str, names: Sequence[str], named: str | None, usual: Sequence[str], kind: str
 ) -> str:
-    """Return the one column that is named, or that has one of the usual names.
-
-    Raises:
-        BadInput: none, or more than one; lists what there is. `kind` is "text" or "label".
-    """
+    """Return the column that is named or has a usual name, or refuse with what there is."""
     flag = f"--{kind}-column"
     if named is not None and names.count(named) == 1:
         return named

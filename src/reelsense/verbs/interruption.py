@@ -6,6 +6,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
+from reelsense.torchrun import place
+
 
 class Interrupted(Exception):
     """A signal stopped the work; the exit code is 128 and the signal's number."""
@@ -16,10 +18,14 @@ class Interrupted(Exception):
 
 
 @contextlib.contextmanager
-def interruptible(resume: bool = True) -> Iterator[Callable[[], bool]]:
+def interruptible(
+    resume: bool = True, agreed: Callable[[int], int] = int
+) -> Iterator[Callable[[], bool]]:
     """Let the first Ctrl-C (or SIGTERM) end the step in hand, and the second end the program.
 
-    `resume` says whether it takes --resume to go on.
+    `resume` says whether it takes --resume to go on. Processes that work together must end after
+    the same step: `agreed` takes the number of the signal that came here (0: none) and returns the
+    one that counts for all.
     """
     asked: list[int] = []
 
@@ -30,8 +36,15 @@ def interruptible(resume: bool = True) -> Iterator[Callable[[], bool]]:
         asked.append(number)
 
     before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def interrupted() -> bool:
+        number = agreed(asked[0] if asked else 0)
+        if number and not asked:
+            asked.append(number)
+        return bool(number)
+
     try:
-        yield lambda: bool(asked)
+        yield interrupted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -42,5 +55,7 @@ def interruptible(resume: bool = True) -> Iterator[Callable[[], bool]]:
 def how_to_go_on(resume: bool = True) -> str:
     """Return the command that goes on with this work: the same again, with --resume if needed."""
     more = ["--resume"] if resume and "--resume" not in sys.argv else []
+    if place().size > 1:  # torchrun's own flags are not known here
+        return f"go on with the same torchrun command{' and --resume' if more else ''}"
     arguments = [*sys.argv[1:], *more]
     return f"go on with: {shlex.join(['reelsense', *arguments])}"

@@ -18,6 +18,7 @@ from reelsense.verbs.prediction import MODEL, SECOND, THRESHOLD
 from reelsense.verbs.progress import clock
 
 if TYPE_CHECKING:
+    from reelsense.inference.ray_cluster import Cluster
     from reelsense.inference.request import Request
     from reelsense.inference.survey import Seen
     from reelsense.inference.tally import Tally
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 # Seconds between two lines of progress: on a terminal, where one is written over, and elsewhere.
 REDRAWN, PAUSE = 0.2, 10.0
 BAR: Final = 40  # columns of the histogram
+
+
+def _address(_: click.Context, __: click.Parameter, address: str | None) -> str | None:
+    """Return the value of --ray, unless it is IN or OUT."""
+    if address is not None:
+        from reelsense.inference.ray_cluster import need_address
+
+        need_address(address)
+    return address
 
 
 @click.command()
@@ -45,6 +55,10 @@ BAR: Final = 40  # columns of the histogram
               help="Processes; by default as many as this process may use cores.")  # fmt: skip
 @click.option("--format", "pipe", type=click.Choice(["csv", "tsv", "jsonl", "text"]),
               help="What a pipe holds, where IN or OUT is - (text: a review a line).")  # fmt: skip
+@click.option("--ray", is_flag=False, flag_value="", metavar="[HOST:PORT]", callback=_address,
+              help="Score on a Ray cluster, each file by one of --workers actors: the one at that "
+                   "address, or without it that of RAY_ADDRESS or of this machine, or one started "
+                   "for the job. Without an address it stands last.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with what was interrupted.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT, or begin anew.")
 def score(
@@ -58,6 +72,7 @@ def score(
     on_error: str,
     workers: int | None,
     pipe: str | None,
+    ray: str | None,
     resume: bool,
     overwrite: bool,
 ) -> None:
@@ -75,19 +90,24 @@ def score(
 
     from reelsense.cores import available_cores
     from reelsense.inference.places import PIPE
+    from reelsense.inference.ray_cluster import Cluster
     from reelsense.inference.request import Request
     from reelsense.inference.workers import Model
 
     if PIPE in (source, target) and resume:
         raise BadInput("--resume: a pipe cannot be read or written again; name files")
+    if PIPE in (source, target) and ray is not None:
+        raise BadInput("--ray: other machines cannot reach a pipe of this one; name files")
     if source == PIPE and sys.stdin is None:
         raise BadInput("standard input is closed; as in: reelsense score - OUT < reviews.csv")
+    if target == PIPE and sys.stdout is None:
+        raise BadInput("standard output is closed; name a file")
     request = Request(Model(name, second, threshold, explain), text_column, on_error, pipe)
     job = _Job(source, target, request, workers or available_cores(), resume, overwrite)
     if target == PIPE:
         _to_pipe(job)
     else:
-        _to_file(job)
+        _to_file(job, None if ray is None else Cluster(ray, workers))
 
 
 @dataclass(frozen=True)
@@ -113,9 +133,9 @@ def _to_pipe(job: _Job) -> None:
     _say(_summary(whole, None))
 
 
-def _to_file(job: _Job) -> None:
-    """Score a file or a folder to another."""
-    from reelsense.inference import files, folders, places
+def _to_file(job: _Job, on: "Cluster | None") -> None:
+    """Score a file or a folder to another, on this machine or on a cluster."""
+    from reelsense.inference import files, folders, places, ray_job
     from reelsense.inference.workers import answering
 
     kind = "file" if job.source == places.PIPE else places.what_is(job.source)
@@ -134,6 +154,15 @@ def _to_file(job: _Job) -> None:
     if done is not None:
         _say(f"{job.target} has been scored already")
         _say_what_came_of_it(done, errors, summary)
+        return
+    if on is not None:
+        with interruptible() as interrupted:
+            if kind == "folder":
+                running = ray_job.score_folder(folder, request, on)
+            else:
+                running = ray_job.score_file(task, request, on)
+            whole = _drawn(running, interrupted)
+        _say_what_came_of_it(whole, errors, summary)
         return
     with (
         interruptible(resume=job.source != places.PIPE) as interrupted,

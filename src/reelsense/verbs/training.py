@@ -1,5 +1,6 @@
 """train, distil: from reviews to a run and its figures."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import click
 
 from reelsense.errors import BadInput
 from reelsense.model.recipe import Recipe, read_recipe
+from reelsense.torchrun import PeerLost
 from reelsense.verbs import training_output as output
 from reelsense.verbs.interruption import Interrupted, how_to_go_on, interruptible
 from reelsense.verbs.options import (
@@ -25,6 +27,7 @@ from reelsense.verbs.options import (
     source_of,
     values_of,
 )
+from reelsense.verbs.processes import joined
 
 if TYPE_CHECKING:
     from reelsense.model.pooled import Network
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from reelsense.training.machine import Machine
     from reelsense.training.prepare import Prepared
     from reelsense.training.start import Start
+    from reelsense.training.team import Team
 
 
 class _Train(RecipeCommand):
@@ -76,7 +80,8 @@ def train(**given: Any) -> None:
     It is measured on the test part, which nothing before has seen, beside a linear baseline that
     is trained on the same reviews. Ctrl-C saves the run; the same command with --resume goes on.
     With --test 0 it is measured on the validation part only; with --validation 0 as well it learns
-    from every review, and nothing is measured.
+    from every review, and nothing is measured. torchrun starts it in several processes:
+    `torchrun --nproc-per-node 2 -m -- reelsense train ...`
     """
     _train(given, (), "default")
 
@@ -110,13 +115,30 @@ def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -
             "--unlabelled: the recipe reads no review without a label; ask for some with "
             "--unlabelled-share"
         )
-    need_folder(run)
+    with joined() as team:
+        _train_in(team, request, run, source, teachers, (start, usual, plan))
 
+
+def _train_in(
+    team: "Team",
+    request: "_Request",
+    run: Path,
+    source: dict[str, Any],
+    teachers: Sequence[Path],
+    start_and_plan: "tuple[Start | None, Recipe, Recipe]",
+) -> None:
+    """Read, check and train, alone or as one of several processes; see `_start_and_plan`."""
     from reelsense.training import checkpoint
+    from reelsense.training.team import largest, leave, need_the_same
 
-    # Before a minute of reading, not after.
-    there = checkpoint.check_run(run, plan, request.resume, fine_tuning=start is not None)
-    if there and checkpoint.is_finished(run):
+    start, usual, plan = start_and_plan
+    there = False
+    if team.first:  # no other process looks into the run folder, or writes there
+        need_folder(run)
+        # Before a minute of reading, not after.
+        there = checkpoint.check_run(run, plan, request.resume, fine_tuning=start is not None)
+    if largest(team, int(there and checkpoint.is_finished(run))):
+        leave(team)
         click.echo(f"{run} has finished already: {run / 'report.html'}")
         return
     reviews, more = read(source), read_unlabelled(source["unlabelled"], source["text_column"])
@@ -135,18 +157,23 @@ def _train(given: dict[str, Any], teachers: Sequence[Path], usual_recipe: str) -
     pools = [] if masters else make_pools(plan, prepared, more)
     guards = guards_of(plan, prepared) if plan.augment != "none" else None
     network, hashes = _network(plan, prepared), _hashes(prepared, more, masters)
+    need_the_same(team, _given(plan, hashes, network, machine))
     # From here on the input is good.
-    checkpoint.open_run(run, plan, source, hashes, request.resume)
-    prepared.tokenizer.save(run / "tokenizer.json")
-    write_environment(run, plan.seed, machine, hashes)
-    click.echo(output.what_it_trains_on(usual, plan, prepared, machine))
-    if start is not None:
-        _note_the_start(run, f"--from {request.origin}", start, prepared)
-    job = _Job(run, plan, prepared, network, machine, pools, guards, lessons, masters)
+    if team.first:
+        checkpoint.open_run(run, plan, source, hashes, request.resume)
+        prepared.tokenizer.save(run / "tokenizer.json")
+        write_environment(run, plan.seed, machine, hashes)
+        click.echo(output.what_it_trains_on(usual, plan, prepared, machine))
+        if start is not None:
+            _note_the_start(run, f"--from {request.origin}", start, prepared)
+    job = _Job(run, plan, prepared, network, machine, pools, guards, lessons, masters, team)
     try:
         _learn_and_measure(job, ("validation",) if request.trial else ("validation", "test"))
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {how_to_go_on()}") from None
+    except PeerLost:
+        lost = f"another process of this training has ended; {how_to_go_on()}"
+        raise PeerLost(lost) from None
 
 
 def _network(plan: Recipe, prepared: "Prepared") -> "Network":
@@ -168,6 +195,24 @@ def _hashes(
     return hashes
 
 
+def _given(
+    plan: Recipe, hashes: dict[str, str], network: "Network", machine: "Machine"
+) -> dict[str, str]:
+    """Return a digest of everything that must be the same in all processes of a training."""
+    import torch
+
+    from reelsense import __version__
+    from reelsense.training.checkpoint import weights_hash
+
+    return {
+        "recipe": plan.to_toml(),
+        "data": json.dumps(hashes, sort_keys=True),
+        "first weights": weights_hash(network.state_dict()),
+        "device": f"{machine.device.type} {machine.bf16}",
+        "versions": f"{__version__} {torch.__version__}",
+    }
+
+
 def _learn_and_measure(job: "_Job", wanted: Sequence[str]) -> None:
     """Do all that a run does once its input is good, and say what came of it."""
     from reelsense.evaluation.report import write_report
@@ -176,9 +221,10 @@ def _learn_and_measure(job: "_Job", wanted: Sequence[str]) -> None:
     from reelsense.training.distil import soft_labels
     from reelsense.training.loop import train as steps
     from reelsense.training.measure import measure_run
+    from reelsense.training.team import largest, leave
 
-    run, plan, prepared, network, machine = (
-        job.run, job.plan, job.prepared, job.network, job.machine,
+    run, plan, prepared, network, machine, team = (
+        job.run, job.plan, job.prepared, job.network, job.machine, job.team,
     )  # fmt: skip
     training, validation = (prepared.examples(plan, part) for part in ("train", "validation"))
     pools = job.pools
@@ -187,9 +233,14 @@ def _learn_and_measure(job: "_Job", wanted: Sequence[str]) -> None:
             plan, prepared, job.lessons, job.masters, machine, run, click.echo
         )
     alike = words_alike(prepared.tokenizer.vocabulary) if plan.tie_names else []
-    running = steps(plan, network, training, validation, run, machine, pools, alike, job.guards)
-    with interruptible() as interrupted:
+    running = steps(
+        plan, network, training, validation, run, machine, pools, alike, job.guards, team
+    )
+    with interruptible(agreed=lambda number: largest(team, number)) as interrupted:
         output.draw_training(running, plan, interrupted)
+        leave(team)  # not before all is saved: torchrun ends the first once another has ended
+    if not team.first:
+        return
     click.echo(output.what_it_measures_on(prepared, wanted))
     measured = measure_run(run, plan, prepared, network, machine, wanted)
     reviews = prepared.reviews
@@ -213,6 +264,7 @@ class _Job:
     guards: "Guards | None"  # None: no review is altered
     lessons: "Lessons | None"  # of a student, in place of the pools
     masters: "list[Teacher]"
+    team: "Team"
 
 
 @dataclass(frozen=True)
