@@ -3,10 +3,12 @@
     python benchmarks/record.py RUN_FOLDER ...
     python benchmarks/record.py --choices RUN_FOLDER ...
     python benchmarks/record.py --shipped
+    python benchmarks/record.py --curves RUN_FOLDER
 
 --choices enters what the validation part said of settings that were tried into results/choices.csv
 instead, without any figure of the test part. A run is not entered twice. --shipped writes README's
-table of the bundles in the package from each bundle.json.
+table of the bundles in the package from each bundle.json. --curves writes the training curves that
+the server's page shows for bundles that have none of their own.
 """
 
 import csv
@@ -14,9 +16,11 @@ import json
 import math
 import statistics
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from reelsense.bundle.export import curves
 from reelsense.bundle.folder import folder_of, in_the_package
 from reelsense.model.recipe import Recipe
 from reelsense.model.settings import differences, flag
@@ -167,12 +171,31 @@ def enter(path: Path, new: list[dict[str, object]]) -> list[dict[str, str]]:
     return rows
 
 
+def curves_of(run: Path) -> dict[str, object]:
+    """Return the curves of a run with a sentence that says whose they are."""
+    environment = json.loads((run / "environment.json").read_text())
+    recipe = Recipe.from_toml((run / "recipe.toml").read_text(), str(run))
+    return {
+        "about": "The curves of the weights that answer here are not in their bundle. These are "
+        f"those of the recipe {recipe.name}, which learns from labels alone: what make train "
+        "gives. The test part is looked at only after the training.",
+        "command": environment["command"],
+        "commit": environment["commit"],
+        "seed": recipe.seed,
+        "epochs": curves(run),
+    }
+
+
 def main() -> None:
     if sys.argv[1] == "--choices":
         enter(RESULTS / "choices.csv", [choice_of(Path(run)) for run in sys.argv[2:]])
         return
     if sys.argv[1] == "--shipped":
         put_into_readme("shipped", shipped_table())
+        return
+    if sys.argv[1] == "--curves":
+        text = json.dumps(curves_of(Path(sys.argv[2])), indent=1) + "\n"
+        (files("reelsense.serving") / "static" / "curves.json").write_text(text)
         return
     rows = [row for run in sys.argv[1:] if (row := row_of(Path(run))) is not None]
     text = table(enter(RESULTS / "runs.csv", rows))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -224,12 +225,11 @@ def answer_of():
     return read
 
 
-@pytest.fixture
-def start(tiny_bundle):
-    """Start servers; all end with the test."""
+@contextlib.contextmanager
+def servers(bundle):
     with contextlib.ExitStack() as ends:
 
-        def begin(*arguments, model=tiny_bundle, env=None):
+        def begin(*arguments, model=bundle, env=None):
             command = [sys.executable, "-m", "reelsense", "serve", "--port", "0", *arguments]
             command += ["--model", str(model)]
             process = subprocess.Popen(
@@ -243,3 +243,38 @@ def start(tiny_bundle):
             return Process(process, int(line.rpartition(":")[2]))
 
         yield begin
+
+
+@pytest.fixture
+def start(tiny_bundle):
+    """Start servers; all end with the test."""
+    with servers(tiny_bundle) as begin:
+        yield begin
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    """The server as it comes, with the model of the package."""
+    with servers("small") as begin:
+        yield begin()
+
+
+# --- a browser -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Chromium: Debian's, or the one that `playwright install chromium` has fetched."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    arguments = ["--disable-background-networking", "--disable-component-update", "--disable-gpu"]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")
+    with playwright.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(
+                executable_path=shutil.which("chromium"), args=arguments
+            )
+        except playwright.Error:
+            pytest.skip("there is no Chromium; apt install chromium")
+        yield browser
+        browser.close()

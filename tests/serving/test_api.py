@@ -202,6 +202,11 @@ def test_the_page_and_its_files(here):
     assert script.headers["content-type"] == "text/javascript; charset=utf-8"
     again = here.get("/docs.js", headers={"If-None-Match": script.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    # A browser takes the headers of a 304 for those of its copy: one for JSON locked the page up.
+    again = here.get("/", headers={"If-None-Match": page.headers["etag"]})
+    assert again.status_code == 304
+    for name in ("content-security-policy", "content-type"):
+        assert again.headers[name] == page.headers[name]
 
 
 def test_no_file_of_the_page_names_another_host():

@@ -732,7 +732,8 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_a_hundredth():
     assert {learning_rate(constant, done) for done in (0, 0.3, 1)} == {TOY.learning_rate}
 
 
-def test_the_machine_is_what_was_asked_for():
+def test_the_machine_is_what_was_asked_for(monkeypatch):
+    monkeypatch.setattr("reelsense.training.machine._has_kernels_for_bf16", lambda: True)
     found = find_machine("cpu", 3, "fp32")
     assert (found.device.type, found.threads, found.bf16) == ("cpu", 3, False)
     assert str(found) == "cpu, 3 cores, fp32"

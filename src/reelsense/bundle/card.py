@@ -1,6 +1,5 @@
 """The model card of a bundle: README.md out of bundle.json, so that no figure is typed by hand."""
 
-import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from reelsense.bundle import session
+from reelsense.bundle.hard_sentences import hard_sentences
 from reelsense.text.tokenizer import Tokenizer
 
 
@@ -20,7 +20,7 @@ def model_card(about: Mapping[str, Any], model: bytes, tokenizer: Tokenizer) -> 
         network=_network(about["recipe"]),
         protocol=protocol(about),
         imdb="IMDB" in about["trained_on"]["source"] or "aclImdb" in about["trained_on"]["source"],
-        hard=hard_sentences(about, model, tokenizer),
+        hard=answers_to_hard(about, model, tokenizer),
         percent=lambda share, digits=1: "none" if share is None else f"{share:.{digits}%}",
     )
 
@@ -62,11 +62,11 @@ def protocol(about: Mapping[str, Any]) -> str:
     return f"The figures are not those of these very weights: they come from {runs}. {fitted}"
 
 
-def hard_sentences(
+def answers_to_hard(
     about: Mapping[str, Any], model: bytes, tokenizer: Tokenizer
 ) -> list[dict[str, Any]]:
     """Return the hard sentences with what the bundle says of each, and whether that is right."""
-    sentences = tomllib.loads(_read("hard_sentences.toml"))["sentence"]
+    sentences = hard_sentences()
     ids = [tokenizer.encode(sentence["text"]) for sentence in sentences]
     opened = session.open_session(session.without_evidence(model))
     (chances,) = session.run(opened, ids, ["probability"])

@@ -43,7 +43,7 @@ from reelsense.text.fingerprints import hash_texts, to_npy
 from reelsense.text.reviews import Reviews
 from reelsense.text.splits import normalised
 from reelsense.text.tokenizer import Tokenizer
-from reelsense.training.checkpoint import STARTING_WEIGHTS, read_run
+from reelsense.training.checkpoint import STARTING_WEIGHTS, read_history, read_run
 from reelsense.training.measure import code_version, load_network
 from reelsense.training.prepare import parts_of
 from reelsense.training.start import learned_before
@@ -81,10 +81,12 @@ def export(
     tokenizer = Tokenizer.load(run / "tokenizer.json")
     weights = weights_of(run)
     parity = prove(load_network(run, recipe), build_graph(recipe, weights, 1.0, "fp32"))
-    parts = read_held_out(held_out or [run], recipe, reviews)
+    measured = held_out or [run]
+    parts = read_held_out(measured, recipe, reviews)
     cost = cost_of_int8(parts["validation"])
     variant = _variant(variant, cost)
     figures = figures_of(parts, variant) | {"parity": parity, "int8": cost}
+    figures["curves"] = curves(measured[0])
     training = parts_of(recipe, reviews).train
     learned = hash_texts(normalised(reviews.texts[row]) for row in training)
     shifted = weights["output.bias"] + np.float32(figures["shift"])
@@ -158,6 +160,12 @@ def _variant(asked: str | None, cost: dict[str, Any] | None) -> str:
         points = 100 * cost["fall"]
         raise Failure(f"int8 costs {points:.2f} points of validation accuracy; use --variant fp32")
     return asked or ("int8" if fits else "fp32")
+
+
+def curves(run: Path) -> list[dict[str, Any]]:
+    """Return loss and accuracy of each part of a run's reviews after each of its epochs."""
+    shown = ("epoch", "train", "validation", "test")
+    return [{key: record[key] for key in shown if key in record} for record in read_history(run)]
 
 
 def _about(recipe: Recipe, variant: str, figures: dict[str, Any], words: int) -> dict[str, Any]:

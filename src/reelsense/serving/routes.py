@@ -23,6 +23,7 @@ KINDS: Final = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
+    ".json": "application/json",
     ".svg": "image/svg+xml",
     ".png": "image/png",
     ".ico": "image/x-icon",
@@ -134,7 +135,7 @@ def _file(content: bytes, kind: str) -> Endpoint:
 
     async def send(request: Request) -> Response:
         if tag in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
+            return Response(status_code=304, headers=headers)  # they replace those of the copy
         return Response(content, headers=headers)
 
     return send

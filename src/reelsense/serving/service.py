@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 
+from reelsense.bundle.hard_sentences import hard_sentences
 from reelsense.inference.answers import Prediction, finite
 from reelsense.inference.predictor import Predictor
 from reelsense.serving.limits import Access, ClientGone, Limits, Refused
@@ -169,6 +170,8 @@ def card_of(
     about = {key: value for key, value in model.about.items() if key not in ("files", "seal")}
     content: dict[str, Any] = finite(about)
     content["confidence"] = model.confidence
+    content["bytes"] = sum(file["bytes"] for file in model.about["files"].values())
+    content["hard"] = hard_sentences()
     content["second"] = model.second.about["name"] if model.second else None
     content["threads"] = threads
     content["versions"] = dict(versions)

@@ -1,12 +1,6 @@
 // Shows /openapi.json. Everything goes in as text, never as HTML.
-"use strict";
 
-function element(name, content, ...children) {
-  const made = document.createElement(name);
-  if (content !== undefined && content !== null) made.textContent = content;
-  made.append(...children);
-  return made;
-}
+import { element } from "./show.js";
 
 function resolved(whole, part) {
   let found = part;
@@ -28,7 +22,7 @@ function written(whole, schema, depth = 6) {
 
 function folded(title, value) {
   const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-  return element("details", null, element("summary", title), element("pre", text));
+  return element("details", {}, element("summary", {}, title), element("pre", { tabindex: "0" }, text));
 }
 
 function jsonOf(part) {
@@ -36,28 +30,27 @@ function jsonOf(part) {
 }
 
 function operation(whole, path, method, about) {
-  const badge = element("span", method.toUpperCase());
-  badge.className = "method";
-  const made = element("section", null, element("h2", null, badge, " ", element("code", path)));
-  made.append(element("p", null, element("strong", about.summary)));
-  if (about.description) made.append(element("p", about.description));
+  const badge = element("span", { class: "method" }, method.toUpperCase());
+  const made = element("section", { class: "part" }, element("h2", {}, badge, " ", element("code", {}, path)));
+  made.append(element("p", {}, element("strong", {}, about.summary)));
+  if (about.description) made.append(element("p", {}, about.description));
   const body = jsonOf(about.requestBody);
   if (body) {
     const sent = JSON.stringify(body.example).replaceAll("'", "'\\''");
     const address = location.origin + path.replace(/\{\w+\}/, "reelsense");
-    made.append(element("pre", `curl ${address} -H 'Content-Type: application/json' -d '${sent}'`));
+    made.append(element("pre", { tabindex: "0" }, `curl ${address} -H 'Content-Type: application/json' -d '${sent}'`));
     made.append(folded("Schema of the request", written(whole, body.schema)));
   }
-  const rows = element("table", null);
+  const rows = element("tbody");
   for (const [status, reference] of Object.entries(about.responses)) {
     const response = resolved(whole, reference);
-    const cell = element("td", response.description);
+    const cell = element("td", {}, response.description);
     const json = jsonOf(response);
     if (json && json.example) cell.append(folded("Example", json.example));
     if (json && status === "200") cell.append(folded("Schema", written(whole, json.schema)));
-    rows.append(element("tr", null, element("th", status), cell));
+    rows.append(element("tr", {}, element("th", { scope: "row" }, status), cell));
   }
-  made.append(rows);
+  made.append(element("div", { class: "table-place" }, element("table", {}, rows)));
   return made;
 }
 
@@ -66,9 +59,9 @@ async function show() {
   try {
     const whole = await (await fetch("/openapi.json")).json();
     place.append(
-      element("h1", `${whole.info.title} ${whole.info.version}`),
-      element("p", whole.info.description),
-      element("p", "An answer that is no answer: ", element("code", '{"error": {"code": "...", "message": "..."}}')),
+      element("h1", {}, `${whole.info.title} ${whole.info.version}`),
+      element("p", { class: "lead" }, whole.info.description),
+      element("p", {}, "An answer that is no answer: ", element("code", {}, '{"error": {"code": "...", "message": "..."}}')),
     );
     for (const [path, methods] of Object.entries(whole.paths)) {
       for (const [method, about] of Object.entries(methods)) {
@@ -76,7 +69,7 @@ async function show() {
       }
     }
   } catch (error) {
-    place.append(element("p", `The document cannot be read (${error.message}); reload this page.`));
+    place.append(element("p", { class: "wrong", role: "alert" }, `The document cannot be read (${error.message}); reload this page.`));
   }
   place.setAttribute("aria-busy", "false");
 }
