@@ -108,7 +108,7 @@ class Waiting:
     confidence, second = 0.6, None
 
     def __init__(self):
-        self.about = {"labels": ["negative", "positive"], "name": "waiting"}
+        self.about = {"labels": ["negative", "positive"], "name": "waiting", "files": {}}
         self.let, self.began, self.asked = threading.Event(), threading.Event(), []
 
     def __call__(self, texts):

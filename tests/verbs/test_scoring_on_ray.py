@@ -52,4 +52,4 @@ def test_it_says_what_is_missing(reelsense, folder, refused, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n == "ray" else find(n))
     printed = reelsense("doctor").out
     assert "ray  for score --ray\n" in printed
-    assert 'pip install "reelsense[train,scale]"' in printed
+    assert 'pip install "reelsense[scale]"' in printed
