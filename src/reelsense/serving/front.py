@@ -8,11 +8,11 @@ import traceback
 from collections.abc import Iterable
 from typing import Final
 
-from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reelsense.serving.limits import Access, ClientGone, Refused
-from reelsense.serving.routes import router
+from reelsense.serving.routes import Endpoint, Routes, route_of, routes_of
 from reelsense.serving.service import Service
 from reelsense.serving.shapes import error_json
 
@@ -30,15 +30,11 @@ SECURITY: Final = (
 )
 # A probe comes with whatever address its network knows us by, and learns nothing.
 PROBES: Final = {"/healthz", "/readyz"}
-ROUTES: Final = {
-    "/v1/predict", "/v1/explain", "/v1/model", "/predict", "/healthz", "/readyz", "/metrics",
-    "/openapi.json", "/docs", "/",
-}  # fmt: skip
 
 
 def application(service: Service) -> ASGIApp:
     """Return the whole server as an ASGI application."""
-    inner, without_token = router(service)
+    routes, without_token = routes_of(service)
     access = service.access
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,6 +42,7 @@ def application(service: Service) -> ASGIApp:
             return
         begin = time.perf_counter()
         path = scope["path"]
+        route = route_of(path, routes)
         headers = dict(scope["headers"])  # of a header that comes twice, the last
         origin = headers.get(b"origin", b"").decode("latin-1")
         status = 0
@@ -74,7 +71,6 @@ def application(service: Service) -> ASGIApp:
             if service.draining and b"connection" not in names:
                 yield b"connection", b"close"
 
-        scope["app"] = inner  # so that routes raise instead of answering in plain text
         scope["state"] = {"bytes": 0}
         try:
             try:
@@ -89,11 +85,11 @@ def application(service: Service) -> ASGIApp:
                     return
                 if path not in without_token:
                     _check_token(access, headers.get(b"authorization", b""))
-                await inner(scope, receive, sent)
+                endpoint = _endpoint(routes, route, scope["method"])
+                response = await endpoint(Request(scope, receive))
+                await response(scope, receive, sent)
             except Refused as error:
                 await _refuse(error, service, scope["method"], receive, sent)
-            except HTTPException as error:
-                await _refuse(_worded(error), service, scope["method"], receive, sent)
             except ClientGone:
                 status = 499
             except Exception as error:
@@ -108,13 +104,27 @@ def application(service: Service) -> ASGIApp:
         finally:
             service.buffered -= scope["state"]["bytes"]
             seconds = time.perf_counter() - begin
-            route = _route(path, without_token)
             service.metrics.requests.labels(route, str(status or 499)).inc()
             service.metrics.seconds.labels(route).observe(seconds)
             if service.log:
                 _log(scope, route, status or 499, seconds)
 
     return front
+
+
+def _endpoint(routes: Routes, route: str, asked: str) -> Endpoint:
+    """Return what answers at an address.
+
+    Raises:
+        Refused: nothing does, or not with this method.
+    """
+    if route not in routes:
+        raise Refused(404, "not_found", "there is nothing at this address; see /docs")
+    method, endpoint = routes[route]
+    if asked != method and (asked, method) != ("HEAD", "GET"):
+        allowed = "GET, HEAD" if method == "GET" else method
+        raise Refused(405, "wrong_method", f"this address takes {allowed}", {"Allow": allowed})
+    return endpoint
 
 
 def _origin(access: Access, origin: str) -> str | None:
@@ -190,22 +200,6 @@ async def _refuse(
     except TimeoutError:
         pass
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _worded(error: HTTPException) -> Refused:
-    """Return an error of the router in our words."""
-    headers = dict(error.headers or {})
-    if error.status_code == 405:
-        allowed = headers.get("Allow", "")
-        return Refused(405, "wrong_method", f"this address takes {allowed}", headers)
-    return Refused(404, "not_found", "there is nothing at this address; see /docs")
-
-
-def _route(path: str, files: set[str]) -> str:
-    """Return what a request is counted under: never what a client has made up."""
-    if path in ROUTES or path in files:
-        return path
-    return "/models" if path.startswith("/models/") else "other"
 
 
 def _report(error: Exception) -> None:

@@ -1,14 +1,13 @@
 """The addresses of a server, and what each answers."""
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from importlib import resources
 from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
 
 from reelsense.errors import BadInput
 from reelsense.serving import shapes
@@ -18,6 +17,7 @@ from reelsense.serving.service import Service, read, waited_for
 from reelsense.serving.shapes import Asked
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Routes = dict[str, tuple[str, Endpoint]]  # address: its method, and what answers
 
 KINDS: Final = {
     ".html": "text/html; charset=utf-8",
@@ -30,12 +30,13 @@ KINDS: Final = {
 }
 # Names that are not those of their files.
 PAGES: Final = {"index.html": "/", "docs.html": "/docs"}
+MODELS: Final = "/models"  # with a name behind it, whichever
 # What needs no token: whether the server lives, and files that are the same for everybody. A
 # browser cannot send a token for a page that it is about to open, and the page asks for one.
 OPEN: Final = {"/healthz", "/readyz", "/openapi.json"}
 
 
-def router(service: Service) -> tuple[Router, set[str]]:
+def routes_of(service: Service) -> tuple[Routes, set[str]]:
     """Return the routes, and which addresses need no token."""
 
     def answering(
@@ -46,7 +47,7 @@ def router(service: Service) -> tuple[Router, set[str]]:
             service.let_in()  # before a body is read that would have to wait
             asked = asked_of(await read(request, service), service.limits)
             work = service.let_in(request.state.bytes)
-            said = await waited_for(request, work.predict(asked.texts), service)
+            said = await waited_for(request, work, work.begin(asked.texts), service)
             service.metrics.texts.inc(len(said))
             return as_json(shapes.encoded(shape(asked, said)))
 
@@ -57,7 +58,7 @@ def router(service: Service) -> tuple[Router, set[str]]:
         text = shapes.asked_of_explain(await read(request, service), service.limits)
         work = service.let_in(request.state.bytes)
         try:
-            content = await waited_for(request, work.explain(text), service)
+            content = await waited_for(request, work, work.begin([text], True), service)
         except BadInput:
             raise Refused(422, "no_evidence", "this model cannot say what each word adds; ask "
                           "/v1/predict") from None  # fmt: skip
@@ -95,21 +96,26 @@ def router(service: Service) -> tuple[Router, set[str]]:
         answers = [shapes.scores_json(one, labels(), asked.top) for one in said]
         return answers if asked.listed else answers[0]
 
-    routes = [
-        Route("/v1/predict", answering(shapes.asked_of_predict, own), methods=["POST"]),
-        Route("/v1/explain", explain, methods=["POST"]),
-        Route("/v1/model", model),
-        Route("/predict", answering(shapes.asked_of_text_embeddings, scores), methods=["POST"]),
-        Route("/models/{name:path}", answering(shapes.asked_of_hugging_face, scores),
-              methods=["POST"]),
-        Route("/healthz", health),
-        Route("/readyz", ready),
-        Route("/metrics", metrics),
-        Route("/openapi.json", described),
-    ]  # fmt: skip
-    pages = {PAGES.get(name, f"/{name}"): endpoint for name, endpoint in files().items()}
-    routes.extend(Route(path, endpoint) for path, endpoint in pages.items())
-    return Router(routes, redirect_slashes=False), OPEN | pages.keys()
+    pages = {PAGES.get(name, f"/{name}"): ("GET", page) for name, page in files().items()}
+    return {
+        "/v1/predict": ("POST", answering(shapes.asked_of_predict, own)),
+        "/v1/explain": ("POST", explain),
+        "/v1/model": ("GET", model),
+        "/predict": ("POST", answering(shapes.asked_of_text_embeddings, scores)),
+        MODELS: ("POST", answering(shapes.asked_of_hugging_face, scores)),
+        "/healthz": ("GET", health),
+        "/readyz": ("GET", ready),
+        "/metrics": ("GET", metrics),
+        "/openapi.json": ("GET", described),
+        **pages,
+    }, OPEN | pages.keys()
+
+
+def route_of(path: str, routes: Container[str]) -> str:
+    """Return the address that a request is for, as it is counted: never what a client made up."""
+    if path.startswith(f"{MODELS}/") and path != f"{MODELS}/":
+        return MODELS
+    return path if path in routes and path != MODELS else "other"
 
 
 def as_json(content: bytes) -> Response:

@@ -3,9 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from starlette.requests import Request
 
@@ -15,13 +15,11 @@ from reelsense.inference.predictor import Predictor
 from reelsense.serving.limits import Access, ClientGone, Limits, Refused
 from reelsense.serving.metrics import Metrics, metrics
 from reelsense.serving.shapes import read_json
-from reelsense.serving.work import Work
+from reelsense.serving.work import Job, Work
 
 PROBE: Final = "A wonderful, moving film."
 # Seconds for which a self-test counts: a probe that everybody may ask for is no way to load us.
 TESTED: Final = 1.0
-
-T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -65,13 +63,21 @@ class Service:
         if work is None:
             raise Refused(503, "loading", "the model is being loaded; try again in a second",
                           {"Retry-After": "1"})  # fmt: skip
-        # Early: what waits too long is given up by its client, and answered for nobody.
-        full = self.buffered - mine > self.limits.buffered
-        if (ahead := work.ahead) > self.limits.waiting or full:
-            seconds = str(max(1, math.ceil(ahead)))
-            raise Refused(429, "overloaded", f"too many requests wait; try again in {seconds} s",
-                          {"Retry-After": seconds})  # fmt: skip
+        if (refused := self.overload(mine)) is not None:
+            raise refused
         return work
+
+    def overload(self, mine: int = 0) -> Refused | None:
+        """Return what a request is told that would have to wait too long, or None.
+
+        Early: what waits too long is given up by its client, and answered for nobody.
+        """
+        ahead = self.work.ahead if self.work is not None else 0.0
+        if ahead <= self.limits.waiting and self.buffered - mine <= self.limits.buffered:
+            return None
+        seconds = str(max(1, math.ceil(ahead)))
+        return Refused(429, "overloaded", f"too many requests wait; try again in {seconds} s",
+                       {"Retry-After": seconds})  # fmt: skip
 
     async def self_test(self) -> None:
         """Predict, as a request does.
@@ -88,8 +94,10 @@ class Service:
         if time.monotonic() - self.tested < TESTED:
             return
         try:
-            (found,) = await asyncio.wait_for(work.predict([PROBE]), self.limits.seconds)
+            job = work.begin([PROBE])
+            (found,) = await asyncio.wait_for(job.answered, self.limits.seconds)
         except TimeoutError:
+            work.end(job)
             raise Refused(503, "timeout", "the self-test has not come back in time") from None
         if found != self.expected:
             raise Refused(503, "unsound", "the model's answers have changed; restart the server")
@@ -138,29 +146,27 @@ async def read(request: Request, service: Service) -> dict[str, Any]:
     return read_json(b"".join(parts))
 
 
-async def waited_for(request: Request, answer: Coroutine[Any, Any, T], service: Service) -> T:
-    """Return what a coroutine does, unless it takes too long or the client goes away.
+async def waited_for(request: Request, work: Work, job: Job, service: Service) -> Any:
+    """Return the answers to a job, unless it takes too long or the client goes away.
 
     Raises:
         Refused: it took too long. ClientGone: the client closed the connection.
     """
-    working = asyncio.ensure_future(answer)
+    seconds = service.limits.seconds
+
+    def too_late() -> None:
+        job.give_up(Refused(503, "timeout", f"no answer after {seconds:g} s; send fewer or shorter "
+                            "texts", {"Retry-After": "1"}))  # fmt: skip
+
     gone = asyncio.ensure_future(request.receive())
+    gone.add_done_callback(lambda _: job.give_up(ClientGone()))
+    late = asyncio.get_running_loop().call_later(seconds, too_late)
     try:
-        await asyncio.wait(
-            (working, gone),
-            timeout=service.limits.seconds,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if working.done():
-            return working.result()
-        if gone.done():
-            raise ClientGone
-        raise Refused(503, "timeout", f"no answer after {service.limits.seconds:g} s; send fewer "
-                      "or shorter texts", {"Retry-After": "1"})  # fmt: skip
+        return await job.answered
     finally:
-        working.cancel()
+        late.cancel()
         gone.cancel()
+        work.end(job)
 
 
 def card_of(
