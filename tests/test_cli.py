@@ -14,6 +14,7 @@ import pytest
 from reelsense import cli
 from reelsense.model.recipe import Recipe
 from reelsense.model.settings import flag
+from reelsense.verbs import data
 
 VERBS = [
     "predict", "score", "serve", "info", "doctor", "train", "distil", "pretrain", "tune",
@@ -122,7 +123,7 @@ def test_an_error_is_one_line(reelsense, monkeypatch, error, code, said):
     def stop(**arguments):
         raise error
 
-    monkeypatch.setattr(cli.cli.commands["recipes"], "callback", stop)
+    monkeypatch.setattr(data.recipes, "callback", stop)
     ended, out, err = reelsense("recipes")
     assert (ended, out, err.count("\n")) == (code, "", 1)
     assert err.startswith("reelsense: ")
@@ -134,7 +135,7 @@ def test_a_defect_is_not_hidden(monkeypatch, error):
     def stop(**arguments):
         raise error
 
-    monkeypatch.setattr(cli.cli.commands["recipes"], "callback", stop)
+    monkeypatch.setattr(data.recipes, "callback", stop)
     monkeypatch.setattr(sys, "argv", ["reelsense", "recipes"])
     with pytest.raises(type(error)):
         cli.main()

@@ -32,7 +32,7 @@ class Here:
     def __init__(self, model, limits=None, access=None, threads=2):
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        self.service = Service(limits or Limits(), access or Access(), {"reelsense": "0"})
+        self.service = Service(limits or Limits(), access or Access(), lambda: {"reelsense": "0"})
         self.app = application(self.service)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://localhost")

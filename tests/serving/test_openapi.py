@@ -9,7 +9,7 @@ from reelsense.serving.service import Service
 
 
 def test_it_names_every_address_and_no_other(here):
-    routes, _ = routes_of(Service(Limits(), here.service.access, {}))
+    routes, _ = routes_of(Service(Limits(), here.service.access, dict))
     paths = set(routes) - {"/models"} | {"/models/{name}"}
     described = set(document(Limits(), False)["paths"])
     assert described <= paths

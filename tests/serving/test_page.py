@@ -24,6 +24,7 @@ TEXT = "The plot is thin. The cast is wonderful, and the end is not bad at all."
 def visit(chromium, shipped):
     """Open windows on the page; whatever a window complains of or asks elsewhere is an error."""
     contexts, wrong = [], []
+    busy = "the server responded with a status of 429"  # the browser's own line; the page waits
 
     def go(path="/", server=shipped, **named):
         origin = f"http://127.0.0.1:{server.port}"
@@ -32,7 +33,12 @@ def visit(chromium, shipped):
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.on(
+            "console",
+            lambda said: (
+                wrong.append(said.text) if said.type == "error" and busy not in said.text else None
+            ),
+        )
         page.on(
             "request",
             lambda asked: (

@@ -66,9 +66,7 @@ def routes_of(service: Service) -> tuple[Routes, set[str]]:
         return as_json(content)
 
     async def model(request: Request) -> Response:
-        if not service.card:
-            service.let_in()
-        return as_json(shapes.encoded(service.card))
+        return as_json(service.card)
 
     async def health(request: Request) -> Response:
         return as_json(b'{"status":"ok"}')
@@ -85,15 +83,14 @@ def routes_of(service: Service) -> tuple[Routes, set[str]]:
     async def described(request: Request) -> Response:
         return as_json(openapi)
 
-    def labels() -> Any:
-        return service.card["labels"]
-
     def own(asked: Asked, said: list[Any]) -> Any:
         answers = [shapes.prediction_json(one) for one in said]
         return {"predictions": answers} if asked.listed else answers[0]
 
     def scores(asked: Asked, said: list[Any]) -> Any:
-        answers = [shapes.scores_json(one, labels(), asked.top) for one in said]
+        assert service.work is not None
+        labels = service.work.model.about["labels"]
+        answers = [shapes.scores_json(one, labels, asked.top) for one in said]
         return answers if asked.listed else answers[0]
 
     pages = {PAGES.get(name, f"/{name}"): ("GET", page) for name, page in files().items()}

@@ -138,8 +138,7 @@ async def _run(
             service.take(model, threads)
             gc.freeze()  # the vocabulary is here to stay: a collection took 60 ms, and all waited
             ready()
-            if model.about["evidence"]:  # its session takes 0.1 s to open, which nobody waits for
-                await asyncio.to_thread(model.explain, PROBE)
+            await asyncio.to_thread(_prepared, service, model)
         except BaseException:
             server.should_exit = server.force_exit = True
             await serving
@@ -150,6 +149,13 @@ async def _run(
             signal.signal(number, handler)
         if service.work is not None:
             service.work.close()
+
+
+def _prepared(service: Service, model: Predictor) -> None:
+    """Do what the first who asks would wait for, and who waits for the start need not."""
+    assert service.card
+    if model.about["evidence"]:
+        model.explain(PROBE)  # its session takes 0.1 s to open
 
 
 def _loaded(load: Callable[[], Predictor]) -> Predictor:

@@ -3,8 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -14,7 +15,7 @@ from reelsense.inference.answers import Prediction, finite
 from reelsense.inference.predictor import Predictor
 from reelsense.serving.limits import Access, ClientGone, Limits, Refused
 from reelsense.serving.metrics import Metrics, metrics
-from reelsense.serving.shapes import read_json
+from reelsense.serving.shapes import encoded, read_json
 from reelsense.serving.work import Job, Work
 
 PROBE: Final = "A wonderful, moving film."
@@ -32,11 +33,11 @@ class Service:
 
     limits: Limits
     access: Access
-    versions: Mapping[str, str]
+    versions: Callable[[], Mapping[str, str]]
     work: Work | None = None
     draining: bool = False
     buffered: int = 0
-    card: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 0
     expected: Prediction | None = None
     tested: float = -math.inf
     log: bool = False
@@ -50,8 +51,18 @@ class Service:
     def take(self, model: Predictor, threads: int) -> None:
         """Begin to answer with a model, whose answer to PROBE is what self-tests expect."""
         self.expected = model(PROBE)
-        self.card = card_of(model, threads, self.versions, self.limits)
+        self.threads = threads
         self.work = Work(model, threads, self.metrics.batch.observe)
+
+    @cached_property
+    def card(self) -> bytes:
+        """What /v1/model answers, of the model that has been taken.
+
+        Made when it is asked for: to find the versions takes 40 ms.
+        """
+        if self.work is None:
+            raise _loading()
+        return encoded(card_of(self.work.model, self.threads, self.versions(), self.limits))
 
     def let_in(self, mine: int = 0) -> Work:
         """Return where the work is done, for a request that has `mine` of the buffered bytes.
@@ -61,8 +72,7 @@ class Service:
         """
         work = self.work
         if work is None:
-            raise Refused(503, "loading", "the model is being loaded; try again in a second",
-                          {"Retry-After": "1"})  # fmt: skip
+            raise _loading()
         if (refused := self.overload(mine)) is not None:
             raise refused
         return work
@@ -186,6 +196,11 @@ def card_of(
         "seconds": limits.seconds,
     }  # fmt: skip
     return content
+
+
+def _loading() -> Refused:
+    return Refused(503, "loading", "the model is being loaded; try again in a second",
+                   {"Retry-After": "1"})  # fmt: skip
 
 
 def _too_large(limit: int) -> Refused:

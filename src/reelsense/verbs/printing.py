@@ -3,7 +3,7 @@
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from importlib import metadata, util
+from importlib import util
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -77,6 +77,8 @@ def printable(text: str) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of what predicts."""
+    from importlib import metadata  # it reads half of the email package: 40 ms
+
     packages = {name: metadata.version(name) for name in ("numpy", "onnxruntime")}
     return {"reelsense": __version__, "python": platform.python_version(), **packages}
 

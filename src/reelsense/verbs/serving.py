@@ -87,7 +87,7 @@ def serve(
     limits = Limits(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
     always = Access().hosts | {f"[{host}]" if ":" in host else host.lower()}
     access = Access(always | {name.lower() for name in names}, token, frozenset(origins))
-    service = Service(limits, access, printing.versions(), log=log)
+    service = Service(limits, access, printing.versions, log=log)
     listening = listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}"

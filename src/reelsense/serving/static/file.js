@@ -6,8 +6,10 @@ import { Unreadable, format, parse, textOf } from "./csv.js";
 import { capital, count, element, percent } from "./show.js";
 
 const LARGEST = 64 * 2 ** 20; // bytes; several times that in memory, and `reelsense score` takes any
-const TOGETHER = 64; // texts of a request
-const SIDE_BY_SIDE = 2; // requests, so that the server has work while an answer is on its way
+// Texts of a request, and requests at a time: the server has work while an answer is on its way, and
+// no request waits so long for the one before it that it is refused.
+const TOGETHER = 16;
+const SIDE_BY_SIDE = 2;
 const PAGE = 50; // rows of the table at a time
 const BINS = 20;
 const REDRAWN = 250; // ms
