@@ -1,7 +1,7 @@
 """Pace, waiting times and manners of `reelsense serve`, on loopback.
 
-    python benchmarks/serving.py [--seconds 6] [--rounds 5]
-    python benchmarks/serving.py --seconds 2 --rounds 2   # less than a minute
+    python benchmarks/serving.py --flood 60 --requests 100000     # a quarter of an hour
+    python benchmarks/serving.py --seconds 2 --rounds 2           # two minutes
 
 The clients share the machine's cores with the server, as nothing else could be had: the server
 alone is faster than this. In-process and over HTTP take turns, so that a change of the machine's
@@ -270,20 +270,20 @@ def single(rounds: int, seconds: float) -> Rows:
                 yield spread(f"{name}, {percent}: ms", [run.ms(share) for run in runs])
 
 
-def overload(texts: Sequence[str], rounds: int, seconds: float) -> Rows:
+def overload(texts: Sequence[str], rounds: int, seconds: float, flood: float) -> Rows:
     """Four times what it can take, of whole reviews one at a time."""
     messages = [request({"text": text}) for text in texts]
 
-    async def round_of(port: int) -> tuple[Seen, Seen, list[float]]:
+    async def round_of(port: int, flood: float) -> tuple[Seen, Seen, list[float]]:
         can = await closed_loop(port, messages, 4 * CLIENTS, seconds)
         with probed(port) as health:
-            much = await open_loop(port, messages, 4 * can.per_second, seconds)
+            much = await open_loop(port, messages, 4 * can.per_second, flood)
         return can, much, health
 
     with server() as (process, port):
-        asyncio.run(round_of(port))  # what it holds after the first flood, it keeps
+        asyncio.run(round_of(port, seconds))  # what it holds after the first flood, it keeps
         before, _ = held(process)
-        found = [asyncio.run(round_of(port)) for _ in range(rounds)]
+        found = [asyncio.run(round_of(port, flood)) for _ in range(rounds)]
         after, _ = held(process)
     name = "four times the load"
     yield spread("reviews one at a time, 32 clients: requests/s", [a.per_second for a, *_ in found])
@@ -299,18 +299,21 @@ def overload(texts: Sequence[str], rounds: int, seconds: float) -> Rows:
         f"{name}, share of 429", [b.statuses[429] / b.statuses.total() for _, b, _ in found]
     )
     yield spread(f"{name}, neither 200 nor 429", rest)
-    yield spread(f"{name}, slowest /healthz: ms", [1000 * max(health) for *_, health in found])
+    for share, which in ((0.5, "median"), (0.99, "p99"), (1, "slowest")):
+        waits = [1000 * float(np.quantile(health, share)) for *_, health in found]
+        yield spread(f"{name}, {which} /healthz: ms", waits)
+    yield f"{name}: seconds of each flood", flood, "", ""
     yield f"{name}, growth of memory from the first flood to the last: MB", after - before, "", ""
 
 
-def mixed(texts: Sequence[str], seconds: float) -> Rows:
+def mixed(texts: Sequence[str], requests: int) -> Rows:
     """Requests of which some are wrong, broken off or huge, and what the server counts."""
     chance = random.Random(0)
     counts: Counter[str] = Counter()
 
-    async def run(port: int, end: float) -> None:
+    async def run(port: int, number: int) -> None:
         client = Client(port)
-        while time.perf_counter() < end:
+        for _ in range(number):
             kind = chance.random()
             if kind < 0.05:  # broken off: in the head, in the body, or before the answer
                 whole = request({"text": chance.choice(texts)})
@@ -318,6 +321,7 @@ def mixed(texts: Sequence[str], seconds: float) -> Rows:
                 writer.write(whole[: chance.choice([30, len(whole) // 2, len(whole)])])
                 await asyncio.sleep(0.002)
                 writer.transport.abort()
+                counts["broken off"] += 1
                 continue
             if kind < 0.15:
                 message = request(chance.choice([b"{", b"\xff", {"text": 1}, {}, [1], b"\0" * 9]))
@@ -329,9 +333,8 @@ def mixed(texts: Sequence[str], seconds: float) -> Rows:
             counts[str(status)] += 1
         client.close()
 
-    async def all_of(port: int, seconds: float) -> None:
-        end = time.perf_counter() + seconds
-        await asyncio.gather(*(run(port, end) for _ in range(CLIENTS)))
+    async def all_of(port: int, number: int) -> None:
+        await asyncio.gather(*(run(port, number // CLIENTS) for _ in range(CLIENTS)))
 
     async def counted(port: int) -> Counter[str]:
         await asyncio.sleep(0.5)
@@ -340,16 +343,20 @@ def mixed(texts: Sequence[str], seconds: float) -> Rows:
         return Counter({k: int(float(n)) for k, n in re.findall(pattern, body.decode())})
 
     with server() as (process, port):
-        asyncio.run(all_of(port, seconds))
+        asyncio.run(all_of(port, requests // 10))
         before = held(process)
-        asyncio.run(all_of(port, 2 * seconds))
+        asyncio.run(all_of(port, requests - requests // 10))
         served = asyncio.run(counted(port))
         after = held(process)
         assert process.poll() is None
     del served["499"]  # gone clients; they have not counted these
+    broken_off = counts.pop("broken off")
     wrong = sum(abs(served[key] - counts[key]) for key in served.keys() | counts.keys())
     name = "mixed with wrong, broken-off and huge requests"
-    yield f"{name}: requests", counts.total(), "", ""
+    yield f"{name}: requests", counts.total() + broken_off, "", ""
+    yield f"{name}: broken off", broken_off, "", ""
+    for status in sorted(counts):
+        yield f"{name}: {status}", counts[status], "", ""
     yield f"{name}: 5xx", sum(n for key, n in counts.items() if key >= "500"), "", ""
     yield f"{name}: without an answer", counts["0"], "", ""
     # A broken-off request that was whole may be answered before the server sees that it is.
@@ -394,6 +401,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--flood", type=float, default=6.0, help="seconds of each overload")
+    parser.add_argument("--requests", type=int, default=4000, help="of the mixture")
     parser.add_argument("--only", metavar="WHAT", help="one part; nothing is written")
     arguments = parser.parse_args()
     texts = read_reviews().texts
@@ -404,8 +413,8 @@ def main() -> None:
         "start": lambda: start_up(rounds),
         "batches": lambda: batches(texts, rounds, seconds),
         "single": lambda: single(rounds, seconds),
-        "overload": lambda: overload(texts, rounds, seconds),
-        "mixed": lambda: mixed(texts, seconds),
+        "overload": lambda: overload(texts, min(rounds, 3), seconds, arguments.flood),
+        "mixed": lambda: mixed(texts, arguments.requests),
         "drained": lambda: drained(texts, rounds),
     }
     rows = []
