@@ -299,6 +299,36 @@ def test_a_flood_is_refused_and_health_is_answered(start):
         assert float(shown.partition(line)[2].split()[0]) == statuses.count(status)
 
 
+def test_a_request_that_is_turned_away_costs_its_connection_nothing(start, answer_of):
+    server = start("--max-wait", "0.001", model="small")
+    busy = server.send({"texts": HEAVY["texts"] * 2})
+    with server.client() as client:
+        while "reelsense_queue_pieces 0.0" in client.get("/metrics").text:
+            pass
+        for path in ("/v1/predict", "/v1/explain", "/models/any/name"):  # one connection for all
+            answer = client.post(path, json={"text": "a" * 1000})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert "connection" not in answer.headers
+        assert client.get("/healthz").status_code == 200
+        assert client.post("/v1/nothing", json={}).status_code == 404
+        answer = client.post("/v1/predict", json={"text": "a"}, headers={"Connection": "close"})
+        assert (answer.status_code, answer.headers["connection"]) == (429, "close")
+        with server.connect() as old:
+            old.sendall(b"POST /predict HTTP/1.0\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+            assert answer_of(old)[0] == 429
+            assert old.recv(1) == b""
+        assert answer_of(busy)[0] == 200
+        assert client.post("/v1/predict", json={"text": "a"}).status_code == 200
+        shown = client.get("/metrics").text
+    for route, number in (("/v1/predict", 2), ("/v1/explain", 1), ("/models", 1), ("/predict", 1)):
+        assert f'reelsense_requests_total{{route="{route}",status="429"}} {number}.0' in shown
+        assert f'reelsense_request_seconds_count{{route="{route}"}}' in shown
+    assert 'reelsense_rejected_total{code="overloaded"} 5.0' in shown
+    assert server.end() == (0, "")
+
+
 # --- end -------------------------------------------------------------------------------------
 
 

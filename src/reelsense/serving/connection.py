@@ -79,7 +79,7 @@ class Connection(HttpToolsProtocol):
                 self._arm("head", limits.header_seconds)
         elif self._reading == "body":
             self._arm("body", limits.body_seconds + GRACE)
-        elif self.cycle is None or self.cycle.response_complete:
+        elif self.timeout_keep_alive_task is None and self._is_answered():
             self._arm("head", limits.header_seconds)  # empty lines, and nothing after them
         else:
             self._disarm()
@@ -124,7 +124,7 @@ class Connection(HttpToolsProtocol):
         service = self._service
         if service.draining or service.log or service.access.origins:
             return None
-        if self.cycle is not None and not self.cycle.response_complete:
+        if not self._is_answered():
             return None  # sent ahead of the answer to the last one
         refused = service.overload()
         work = WORK.match(self.url)
@@ -173,8 +173,11 @@ class Connection(HttpToolsProtocol):
         """The server ends: finish what has been asked, and wait a moment for what is on its way."""
         self.loop.call_later(LINGER, self._leave)
 
+    def _is_answered(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
+
     def _leave(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_answered():
             self.transport.close()
         else:
             self.cycle.keep_alive = False
@@ -204,7 +207,7 @@ class Connection(HttpToolsProtocol):
         elif what == "head" and self._reading == "head":
             self._refuse(408, "too_slow", f"the head of the request had not come after "
                          f"{seconds:g} s; send it faster")  # fmt: skip
-        elif what == "head" or self.cycle is None or self.cycle.response_complete:
+        elif what == "head" or self._is_answered():
             self.transport.close()
         else:
             self.transport.abort()
@@ -212,7 +215,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Send an error before there is a request, and close."""
         self._disarm()
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_answered():
             self.transport.write(_answer(Refused(status, code, message), True))
             metrics = self._service.metrics
             metrics.requests.labels("none", str(status)).inc()

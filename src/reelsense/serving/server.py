@@ -114,12 +114,26 @@ async def _run(
         )
     )
     loop = asyncio.get_running_loop()
+    entering: list[asyncio.Task[Any]] = []  # kept, as the loop keeps no task
 
     def leave() -> None:
+        # asyncio loses whom it has accepted and not yet let in when its server is closed; so it
+        # accepts no more, and has a moment for those.
+        with contextlib.suppress(NotImplementedError):  # on Windows
+            loop.remove_reader(listening)
+        loop.call_later(0.05, close)
+
+    def close() -> None:
         # Who is in the line of the system when the socket is closed is reset, with a request that
-        # may have been sent. So first nobody gets into the line, and then it is emptied.
-        listening.listen(0)
-        loop.call_later(0.05, setattr, server, "should_exit", True)
+        # may have been sent: so it is emptied, and closed before anybody else gets into it.
+        let_in = functools.partial(
+            protocol, config=server.config, server_state=server.server_state, app_state={}
+        )
+        coming = list(_accepted(listening))
+        for one in server.servers:
+            one.close()
+        entering.extend(loop.create_task(loop.connect_accepted_socket(let_in, s)) for s in coming)
+        server.should_exit = True
 
     def asked_to_end(number: int, _: object) -> None:
         if service.draining:
@@ -149,6 +163,15 @@ async def _run(
             signal.signal(number, handler)
         if service.work is not None:
             service.work.close()
+
+
+def _accepted(listening: socket.socket) -> Iterator[socket.socket]:
+    """Yield the connections that wait in the line of the system."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            connection, _ = listening.accept()
+            connection.setblocking(False)
+            yield connection
 
 
 def _prepared(service: Service, model: Predictor) -> None:
