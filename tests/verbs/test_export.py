@@ -165,6 +165,15 @@ def test_the_whole_road(reelsense, here, run, exported, write_csv, refused):
     refused(reelsense("evaluate", "tuned"), 2, "started_from.npy: cannot be read")
 
 
+def test_a_bundle_has_the_curves_of_its_training(run, exported):
+    curves = read_bundle(exported).about["figures"]["curves"]
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [point["epoch"] for point in curves] == [record["epoch"] for record in history]
+    for point, record in zip(curves, history, strict=True):
+        assert point.keys() == {"epoch", "train", "validation", "test"}
+        assert point == {key: record[key] for key in point}
+
+
 def test_another_network_than_the_graph_is_not_exported(reelsense, here, run, refused, monkeypatch):
     from reelsense.bundle import export
 

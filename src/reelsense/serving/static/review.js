@@ -7,6 +7,7 @@ const PAUSE = 120; // ms without a key after which is asked; between two keys of
 const SPOKEN = 700; // ms after which a screen reader is told, so that it need not read every letter
 const FULL = 1; // log-odds that get the full colour, unless a word of the text has more
 const SHORT = 30; // words and marks: a sentence or two
+const MANY = 0.2; // share of unknown words; of reviews it is 1%, of another language much more
 
 export function verdict(prediction) {
   const positive = prediction.probability >= 0.5;
@@ -28,21 +29,23 @@ export function mountReader(place, name, changed = () => {}) {
   const area = find("textarea");
   find(".reader-name").textContent = name;
 
-  let base = null; // the explanation of what is written
+  let written = ""; // the text that is explained
+  let base = null; // its explanation
   let now = null; // that of what is left of it
   let out = new Set(); // places of the words that are taken out
   let words = []; // their buttons
   let columns = []; // the sentences'
+  let inside = []; // places of the words of each sentence
+  let added = []; // what each word adds now
   let running = new AbortController();
   let timer = 0;
   let speaking = 0;
 
-  model().then(({ confidence, limits }) => {
+  model().then(({ confidence }) => {
     const band = find(".band");
     band.style.left = `${100 * (1 - confidence)}%`;
     band.style.width = `${100 * (2 * confidence - 1)}%`;
     root.classList.toggle("decides", confidence <= 0.5);
-    root.dataset.limit = limits.characters;
   }, refuse);
 
   area.addEventListener("input", () => {
@@ -94,9 +97,10 @@ export function mountReader(place, name, changed = () => {}) {
     }
     const found = await asked(text);
     if (found === null) return;
+    written = text;
     base = now = found;
     out = new Set();
-    draw(text);
+    draw();
     update();
   }
 
@@ -105,14 +109,14 @@ export function mountReader(place, name, changed = () => {}) {
     const back = places.every((place) => out.has(place));
     for (const place of places) back ? out.delete(place) : out.add(place);
     press();
-    const found = out.size ? await asked(without(area.value, base.words, out)) : base;
+    const found = out.size ? await asked(without(written, base.words, out)) : base;
     if (found === null) return;
     now = found;
     update();
   }
 
-  function draw(text) {
-    const points = Array.from(text); // offsets count characters, and JavaScript's strings half ones
+  function draw() {
+    const points = Array.from(written); // offsets count characters, and JavaScript's strings half ones
     const pieces = [];
     let end = 0;
     words = base.words.map((word, place) => {
@@ -126,10 +130,16 @@ export function mountReader(place, name, changed = () => {}) {
     });
     pieces.push(points.slice(end).join(""));
     find(".words").replaceChildren(...pieces);
+    let next = 0;
+    inside = base.sentences.map(({ end: last }) => {
+      const first = next;
+      while (next < base.words.length && base.words[next].end <= last) next += 1;
+      return Array.from({ length: next - first }, (_, at) => first + at);
+    });
     columns = base.sentences.map((sentence, place) => {
       const button = element("button", { type: "button", class: "column" },
         element("span", { class: "bar" }));
-      button.addEventListener("click", () => toggle(wordsOf(place)));
+      button.addEventListener("click", () => toggle(inside[place]));
       return button;
     });
     const line = element("svg:svg", { class: "sum", "aria-hidden": "true", preserveAspectRatio: "none" });
@@ -140,40 +150,33 @@ export function mountReader(place, name, changed = () => {}) {
     }
   }
 
-  function wordsOf(place) {
-    const { start, end } = base.sentences[place];
-    return base.words.flatMap((word, at) => (word.start >= start && word.end <= end ? [at] : []));
-  }
-
   function press() {
     words.forEach((button, place) => button.setAttribute("aria-pressed", out.has(place)));
     columns.forEach((button, place) => {
-      const inside = wordsOf(place);
-      button.setAttribute("aria-pressed", inside.length > 0 && inside.every((at) => out.has(at)));
+      const all = inside[place];
+      button.setAttribute("aria-pressed", all.length > 0 && all.every((at) => out.has(at)));
     });
   }
 
-  // What each word and sentence of the text adds now: nothing where it is taken out.
+  // What each word of the text adds now: nothing where it is taken out.
   function evidence() {
     const left = base.words.flatMap((_, place) => (out.has(place) ? [] : [place]));
     const same = left.length === now.words.length; // words that were apart may have come together
     const each = base.words.map((word, place) => (out.has(place) ? 0 : word.evidence));
     if (same) left.forEach((place, at) => { each[place] = now.words[at].evidence; });
-    const sentences = base.sentences.map((_, place) =>
-      wordsOf(place).reduce((sum, at) => sum + each[at], 0));
-    return { each, sentences };
+    return each;
   }
 
   function update() {
-    const { each, sentences } = evidence();
+    added = evidence();
     press();
-    const full = Math.max(FULL, ...each.map(Math.abs));
+    const full = added.reduce((most, value) => Math.max(most, Math.abs(value)), FULL);
     words.forEach((button, place) => {
-      const value = each[place];
+      const value = added[place];
       mark(button, value, full);
       button.setAttribute("aria-label", `${button.textContent}, ${signed(value)}`);
     });
-    drawArc(sentences);
+    drawArc(inside.map((places) => places.reduce((sum, place) => sum + added[place], 0)));
     drawVerdict();
     caption();
     changed(now.prediction);
@@ -228,10 +231,9 @@ export function mountReader(place, name, changed = () => {}) {
   }
 
   function showWord(place) {
-    words.forEach((button) => button.classList.remove("inside"));
     root.querySelector(".tip")?.remove();
     if (place === null) return;
-    const value = evidence().each[place];
+    const value = added[place];
     const side = value < 0 ? "negative" : "positive";
     const said = out.has(place) ? "taken out; click to put it back" : `${signed(value)} towards ${side}`;
     const tip = element("span", { class: "tip", "aria-hidden": "true" }, said);
@@ -245,8 +247,8 @@ export function mountReader(place, name, changed = () => {}) {
   }
 
   function showSentence(place) {
-    const inside = new Set(place === null ? [] : wordsOf(place));
-    words.forEach((button, at) => button.classList.toggle("inside", inside.has(at)));
+    const shown = new Set(place === null ? [] : inside[place]);
+    words.forEach((button, at) => button.classList.toggle("inside", shown.has(at)));
     caption(place === null ? undefined : columns[place].getAttribute("aria-label"));
   }
 
@@ -266,7 +268,8 @@ export function mountReader(place, name, changed = () => {}) {
 
 function notes({ tokens, unknown, truncated }) {
   const said = [`${count(tokens, "word or mark", "words and marks")} read`];
-  if (unknown > 0) said.push(`${percent(unknown)} of them unknown to it`);
+  if (unknown > MANY) said.push(`${percent(unknown)} of them unknown to it, so its answer means little`);
+  else if (unknown > 0) said.push(`${percent(unknown)} of them unknown to it`);
   if (truncated) said.push("the text is longer than it reads: the middle is left out");
   if (tokens < SHORT) said.push("so short a text is harder for it than a review");
   return `${said.join("; ")}.`;
