@@ -55,7 +55,7 @@ def test_the_token_guards_what_answers_about_texts_and_what_counts(served, model
         {"Authorization": "s3cret"}, {"Authorization": b"Bearer \xff"},
         {"Authorization": "Bearer "},
     ):  # fmt: skip
-        for path in ("/v1/predict", "/v1/explain", "/predict", "/models/x", "/nothing"):
+        for path in ("/v1/predict", "/v1/explain", "/predict", "/models/x", "/", "/nothing"):
             answer = here.post(path, {"text": "a"}, headers=wrong)
             refused(answer, 401, "unauthorized")
             assert answer.headers["www-authenticate"] == "Bearer"

@@ -66,6 +66,31 @@ def test_hugging_faces_shape_is_a_list_of_labels_for_each_text(here, model, inpu
         assert scores[0]["score"] >= scores[1]["score"]
 
 
+def test_an_inference_endpoint_answers_as_a_pipeline_does(here, model, refused):
+    def of(text, top=1):
+        chance = model(text).probability
+        scores = [
+            {"label": "negative", "score": 1 - chance},
+            {"label": "positive", "score": chance},
+        ]
+        return sorted(scores, key=lambda one: -one["score"])[:top]
+
+    one, other = "a superb film", "dull"
+    for inputs, parameters, expected in (
+        (one, None, of(one)),
+        ([one], {}, of(one)),
+        ([one, other], {"top_k": None}, of(one) + of(other)),
+        (one, {"top_k": 2}, of(one, 2)),
+        ([one, other], {"top_k": 1}, [of(one), of(other)]),
+    ):
+        answer = here.post("/", {"inputs": inputs, "parameters": parameters})
+        assert answer.json() == expected
+    refused(here.post("/", {"inputs": 1}), 422, "wrong_type")
+    answer = here.ask("PUT", "/", json={})
+    assert "GET" in refused(answer, 405, "wrong_method")
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
+
+
 def test_hugging_faces_top_k(here):
     for top, labels in ((1, 1), (1.0, 1), (2, 2), (9, 2), (None, 2)):
         answer = here.post("/models/x", {"inputs": "superb", "parameters": {"top_k": top}})

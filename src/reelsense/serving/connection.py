@@ -28,7 +28,7 @@ LINGER = 0.2
 # none, and yet loses the body: to the parser, what follows such a head is the other protocol.
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 # Where the model works: there a request may be turned away.
-WORK = re.compile(rb"(?:(/v1/predict|/v1/explain|/predict)|(/models)/[^?]+)(?:\?|$)")
+WORK = re.compile(rb"(?:(/v1/predict|/v1/explain|/predict|/)|(/models)/[^?]+)(?:\?|$)")
 HEADERS = b"".join(
     b"%b: %b\r\n" % header
     for header in (

@@ -30,6 +30,7 @@ SECURITY: Final = (
 )
 # A probe comes with whatever address its network knows us by, and learns nothing.
 PROBES: Final = {"/healthz", "/readyz"}
+READS: Final = {"GET", "HEAD"}
 
 
 def application(service: Service) -> ASGIApp:
@@ -83,7 +84,7 @@ def application(service: Service) -> ASGIApp:
                 ):
                     await _allow(sent)
                     return
-                if path not in without_token:
+                if path not in without_token or scope["method"] not in READS:
                     _check_token(access, headers.get(b"authorization", b""))
                 endpoint = _endpoint(routes, route, scope["method"])
                 response = await endpoint(Request(scope, receive))
@@ -120,9 +121,9 @@ def _endpoint(routes: Routes, route: str, asked: str) -> Endpoint:
     """
     if route not in routes:
         raise Refused(404, "not_found", "there is nothing at this address; see /docs")
-    method, endpoint = routes[route]
-    if asked != method and (asked, method) != ("HEAD", "GET"):
-        allowed = "GET, HEAD" if method == "GET" else method
+    endpoint = routes[route].get("GET" if asked == "HEAD" else asked)
+    if endpoint is None:
+        allowed = ", ".join(routes[route]).replace("GET", "GET, HEAD")
         raise Refused(405, "wrong_method", f"this address takes {allowed}", {"Allow": allowed})
     return endpoint
 

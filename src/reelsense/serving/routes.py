@@ -17,7 +17,7 @@ from reelsense.serving.service import Service, read, waited_for
 from reelsense.serving.shapes import Asked
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Routes = dict[str, tuple[str, Endpoint]]  # address: its method, and what answers
+Routes = dict[str, dict[str, Endpoint]]  # address: its methods, and what answers each
 
 KINDS: Final = {
     ".html": "text/html; charset=utf-8",
@@ -37,7 +37,7 @@ OPEN: Final = {"/healthz", "/readyz", "/openapi.json"}
 
 
 def routes_of(service: Service) -> tuple[Routes, set[str]]:
-    """Return the routes, and which addresses need no token."""
+    """Return the routes, and at which addresses GET needs no token."""
 
     def answering(
         asked_of: Callable[[dict[str, Any], Limits], Asked],
@@ -93,19 +93,28 @@ def routes_of(service: Service) -> tuple[Routes, set[str]]:
         answers = [shapes.scores_json(one, labels, asked.top) for one in said]
         return answers if asked.listed else answers[0]
 
-    pages = {PAGES.get(name, f"/{name}"): ("GET", page) for name, page in files().items()}
-    return {
-        "/v1/predict": ("POST", answering(shapes.asked_of_predict, own)),
-        "/v1/explain": ("POST", explain),
-        "/v1/model": ("GET", model),
-        "/predict": ("POST", answering(shapes.asked_of_text_embeddings, scores)),
-        MODELS: ("POST", answering(shapes.asked_of_hugging_face, scores)),
-        "/healthz": ("GET", health),
-        "/readyz": ("GET", ready),
-        "/metrics": ("GET", metrics),
-        "/openapi.json": ("GET", described),
+    def best(asked: Asked, said: list[Any]) -> Any:
+        assert service.work is not None
+        labels = service.work.model.about["labels"]
+        if not asked.top:
+            return [shapes.scores_json(one, labels, 1)[0] for one in said]
+        return scores(asked, said)
+
+    pages = {PAGES.get(name, f"/{name}"): {"GET": page} for name, page in files().items()}
+    routes: Routes = {
+        "/v1/predict": {"POST": answering(shapes.asked_of_predict, own)},
+        "/v1/explain": {"POST": explain},
+        "/v1/model": {"GET": model},
+        "/predict": {"POST": answering(shapes.asked_of_text_embeddings, scores)},
+        MODELS: {"POST": answering(shapes.asked_of_hugging_face, scores)},
+        "/healthz": {"GET": health},
+        "/readyz": {"GET": ready},
+        "/metrics": {"GET": metrics},
+        "/openapi.json": {"GET": described},
         **pages,
-    }, OPEN | pages.keys()
+    }
+    routes["/"]["POST"] = answering(shapes.asked_of_pipeline, best)
+    return routes, OPEN | pages.keys()
 
 
 def route_of(path: str, routes: Container[str]) -> str:

@@ -15,7 +15,10 @@ TEXT_EMBEDDINGS: Final = {"inputs", "raw_scores", "truncate", "truncation_direct
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks for: texts; whether the answer is a list; at most so many labels."""
+    """What a request asks for: texts; whether the answer is a list; at most so many labels.
+
+    top 0: the best label alone, in a list of them, also of one text.
+    """
 
     texts: list[str]
     listed: bool
@@ -79,6 +82,16 @@ def asked_of_hugging_face(content: Mapping[str, Any], limits: Limits) -> Asked:
                      '"function_to_apply" out')  # fmt: skip
     texts = [inputs] if isinstance(inputs, str) else inputs
     return Asked(_texts(texts, "inputs", limits), True, 2 if top is None else int(min(top, 2)))
+
+
+def asked_of_pipeline(content: Mapping[str, Any], limits: Limits) -> Asked:
+    """Return the same as one of Hugging Face's Inference Endpoints takes it, a `pipeline`.
+
+    Without "top_k", one label a text; with it, labels for a string and lists of them for a list.
+    """
+    asked = asked_of_hugging_face(content, limits)
+    given = (content.get("parameters") or {}).get("top_k") is not None
+    return Asked(asked.texts, isinstance(content["inputs"], list), asked.top if given else 0)
 
 
 def asked_of_text_embeddings(content: Mapping[str, Any], limits: Limits) -> Asked:
