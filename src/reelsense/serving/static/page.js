@@ -30,7 +30,7 @@ const EXAMPLES = [
     text: "Oh great, another two hours of my life that I will never get back.",
   },
   {
-    name: "turn",
+    name: "change of mind",
     text: "I expected to hate it. My sister dragged me along, the poster is awful and the first scene is "
       + "worse. I was wrong about all of it.",
   },

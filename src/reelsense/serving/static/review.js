@@ -227,7 +227,7 @@ export function mountReader(place, name, changed = () => {}) {
   function caption(text) {
     const way = `from ${signed(now.bias)}, where the model starts, to ${signed(now.logit)}, its answer.`;
     find(".caption").textContent = text ?? (columns.length < 2
-      ? `In log-odds the sum goes ${way}` : `Bars: what each sentence adds, in log-odds. Line: the sum so far, ${way}`);
+      ? `In log-odds the sum goes ${way}` : `Bars: what each sentence adds, in log-odds; click one to take it out. Line: the sum so far, ${way}`);
   }
 
   function showWord(place) {
