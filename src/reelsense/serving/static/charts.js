@@ -4,7 +4,7 @@ import { element } from "./show.js";
 
 const WIDE = 560;
 const HIGH = 300;
-const LEFT = 52;
+const LEFT = 74;
 const RIGHT = 16;
 const TOP = 14;
 const BOTTOM = 44;
