@@ -40,7 +40,7 @@ TOKEN = "REELSENSE_TOKEN"  # the environment variable, not a token
                    "several times.")  # fmt: skip
 @click.option("--max-wait", type=click.FloatRange(0.001, 60), metavar="SECONDS",
               help="Refuse a request (429) that would have to wait longer for those before it; "
-                   "0.1 by default.")  # fmt: skip
+                   "0.05 by default.")  # fmt: skip
 @click.option("--time-limit", type=click.FloatRange(0.01, 3600), metavar="SECONDS",
               help="Give up a request (503) without an answer by then; 30 by default.")  # fmt: skip
 @click.option("--max-body", type=click.IntRange(64), metavar="BYTES",
