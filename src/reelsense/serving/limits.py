@@ -13,8 +13,8 @@ class Limits:
     characters: of one text. The longest review of IMDB has 13,700; one of 800,000 took
         0.2 s to tokenise, with Python's lock held for much of it, and 4 s to explain.
     waiting: seconds that a request may have to wait for those before it; with more than that
-        ahead of it, it is refused at once. With 0.1 those accepted in a flood of four times the load
-        had a p99 of 2.9 times that without, and /healthz took up to 150 ms; with 0.05 0.9 and 46.
+        ahead of it, it is refused at once. In a flood of four times the load, those accepted had a
+        p99 of 2.9 times that without and /healthz took up to 150 ms with 0.1; with 0.05 0.9 and 46.
     buffered: bytes of the bodies of all requests in hand.
     seconds: until a request is answered, once it has been read.
     header_seconds, body_seconds: until the head and the body of a request have come.
