@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -239,15 +239,7 @@ def write(rows: Sequence[tuple], model: reelsense.Predictor) -> None:
         "commit": code_version(),
         "command": shlex.join(["python", *sys.argv]),
     }
-    with (RESULTS / "inference.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["what", "median", "lowest", "highest", *birth])
-        for what, *values in rows:
-            writer.writerow([what, *(shown(value) for value in values), *birth.values()])
-    lines = ["| what | median | rounds from, to |", "|---|---|---|"]
-    for what, middle, low, high in rows:
-        span = f"{shown(low)} to {shown(high)}" if low != "" else ""
-        lines.append(f"| {what} | {shown(middle)} | {span} |")
+    lines = written("inference.csv", rows, birth)
     text = (
         f"Text to label, whole bundled reviews, {birth['cores']} cores, {birth['processor']}, "
         f"bundle {birth['bundle']}.\nMade by `python benchmarks/inference.py`.\n\n"
@@ -256,6 +248,20 @@ def write(rows: Sequence[tuple], model: reelsense.Predictor) -> None:
     )
     (RESULTS / "inference.md").write_text(text, encoding="utf-8")
     put_into_readme("inference", text, "benchmarks/inference.py")
+
+
+def written(name: str, rows: Sequence[tuple], birth: Mapping[str, object]) -> list[str]:
+    """Write the rows to a file of results, and return the lines of their table."""
+    with (RESULTS / name).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["what", "median", "lowest", "highest", *birth])
+        for what, *values in rows:
+            writer.writerow([what, *(shown(value) for value in values), *birth.values()])
+    lines = ["| what | median | rounds from, to |", "|---|---|---|"]
+    for what, middle, low, high in rows:
+        span = f"{shown(low)} to {shown(high)}" if low != "" else ""
+        lines.append(f"| {what} | {shown(middle)} | {span} |")
+    return lines
 
 
 def shown(value: float | str) -> str:

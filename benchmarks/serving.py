@@ -11,7 +11,6 @@ speed hits both. Writes results/serving.csv and results/serving.md.
 import argparse
 import asyncio
 import contextlib
-import csv
 import json
 import multiprocessing
 import os
@@ -34,7 +33,7 @@ from pathlib import Path
 import numpy as np
 
 import reelsense
-from inference import processor, shown, versions
+from inference import processor, shown, versions, written
 from record import RESULTS
 from reelsense.cores import available_cores
 from reelsense.text.reviews import read_reviews
@@ -448,15 +447,7 @@ def write(rows: Sequence[tuple[str, float, float | str, float | str]]) -> None:
         "commit": code_version(),
         "command": shlex.join(["python", *sys.argv]),
     }
-    with (RESULTS / "serving.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["what", "median", "lowest", "highest", *birth])
-        for what, *values in rows:
-            writer.writerow([what, *(shown(value) for value in values), *birth.values()])
-    lines = ["| what | median | rounds from, to |", "|---|---|---|"]
-    for what, middle, low, high in rows:
-        span = f"{shown(low)} to {shown(high)}" if low != "" else ""
-        lines.append(f"| {what} | {shown(middle)} | {span} |")
+    lines = written("serving.csv", rows, birth)
     (RESULTS / "serving.md").write_text(
         f"`reelsense serve` on loopback, clients on the same {birth['cores']} cores, "
         f"{birth['processor']}, bundle {birth['bundle']}, load average of the last minute "

@@ -13,7 +13,6 @@ class Failure(RuntimeError):
 
 INSTALL = 'pip install "reelsense[train]"'  # what brings a package that is missing
 INSTALL_FILES = 'pip install "reelsense[files]"'  # for Parquet, .zst and object stores
-INSTALL_SCALE = 'pip install "reelsense[scale]"'  # for a Ray cluster
 
 # package: the extras that bring it, where that is not `train` alone
 _EXTRAS = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from reelsense.errors import INSTALL_SCALE, BadInput, Failure
+from reelsense.errors import BadInput, Failure, installing
 
 REACH: Final = 5.0  # seconds for a cluster to take a connection
 RETRIES: Final = 4  # of a file whose actor died: what kills every actor must end some time
@@ -174,7 +174,7 @@ def _quiet_ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise Failure(f"--ray needs the package {error.name}; run: {INSTALL_SCALE}") from None
+        raise Failure(f"--ray needs the package {error.name}; run: {installing(['ray'])}") from None
     for name in ("ray", "ray.data"):  # what goes wrong comes as an exception, and is one line
         logging.getLogger(name).setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()

@@ -90,15 +90,10 @@ def routes_of(service: Service) -> tuple[Routes, set[str]]:
     def scores(asked: Asked, said: list[Any]) -> Any:
         assert service.work is not None
         labels = service.work.model.about["labels"]
-        answers = [shapes.scores_json(one, labels, asked.top) for one in said]
-        return answers if asked.listed else answers[0]
-
-    def best(asked: Asked, said: list[Any]) -> Any:
-        assert service.work is not None
-        labels = service.work.model.about["labels"]
         if not asked.top:
             return [shapes.scores_json(one, labels, 1)[0] for one in said]
-        return scores(asked, said)
+        answers = [shapes.scores_json(one, labels, asked.top) for one in said]
+        return answers if asked.listed else answers[0]
 
     pages = {PAGES.get(name, f"/{name}"): {"GET": page} for name, page in files().items()}
     routes: Routes = {
@@ -113,7 +108,7 @@ def routes_of(service: Service) -> tuple[Routes, set[str]]:
         "/openapi.json": {"GET": described},
         **pages,
     }
-    routes["/"]["POST"] = answering(shapes.asked_of_pipeline, best)
+    routes["/"]["POST"] = answering(shapes.asked_of_pipeline, scores)
     return routes, OPEN | pages.keys()
 
 

@@ -148,9 +148,9 @@ async def _run(
     try:
         serving = asyncio.create_task(server.serve([listening]))
         try:
-            model = await asyncio.to_thread(_loaded, load)
+            model = await asyncio.to_thread(load)
             service.take(model, threads)
-            gc.freeze()  # the vocabulary is here to stay: a collection took 60 ms, and all waited
+            gc.freeze()  # the vocabulary is here to stay: a collection took 30 ms, and all waited
             ready()
             await asyncio.to_thread(_prepared, service, model)
         except BaseException:
@@ -176,12 +176,6 @@ def _accepted(listening: socket.socket) -> Iterator[socket.socket]:
 
 def _prepared(service: Service, model: Predictor) -> None:
     """Do what the first who asks would wait for, and who waits for the start need not."""
-    assert service.card
+    _ = service.card
     if model.about["evidence"]:
         model.explain(PROBE)  # its session takes 0.1 s to open
-
-
-def _loaded(load: Callable[[], Predictor]) -> Predictor:
-    model = load()
-    model(PROBE)
-    return model

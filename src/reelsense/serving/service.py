@@ -37,7 +37,6 @@ class Service:
     work: Work | None = None
     draining: bool = False
     buffered: int = 0
-    threads: int = 0
     expected: Prediction | None = None
     tested: float = -math.inf
     log: bool = False
@@ -51,7 +50,6 @@ class Service:
     def take(self, model: Predictor, threads: int) -> None:
         """Begin to answer with a model, whose answer to PROBE is what self-tests expect."""
         self.expected = model(PROBE)
-        self.threads = threads
         self.work = Work(model, threads, self.metrics.batch.observe)
 
     @cached_property
@@ -62,7 +60,9 @@ class Service:
         """
         if self.work is None:
             raise _loading()
-        return encoded(card_of(self.work.model, self.threads, self.versions(), self.limits))
+        return encoded(
+            card_of(self.work.model, len(self.work.threads), self.versions(), self.limits)
+        )
 
     def let_in(self, mine: int = 0) -> Work:
         """Return where the work is done, for a request that has `mine` of the buffered bytes.

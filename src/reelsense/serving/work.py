@@ -68,6 +68,7 @@ class Work:
     """The texts that wait, and the threads that answer them.
 
     model: the Predictor, of which each thread computes on its own core.
+    threads: as many as cores.
     took: called with the number of texts of each batch, from any thread.
     """
 
@@ -80,11 +81,11 @@ class Work:
         self._pace = PACE
         self._closed = False
         self._change = threading.Condition(threading.Lock())
-        self._threads = [
+        self.threads = [
             threading.Thread(target=self._answer, name=f"reelsense-{n}", daemon=True)
             for n in range(threads)
         ]
-        for thread in self._threads:
+        for thread in self.threads:
             thread.start()
 
     @property
@@ -96,7 +97,7 @@ class Work:
     def ahead(self) -> float:
         """Seconds that a request would wait now, as the last ones went."""
         with self._change:
-            expected = self._cost / (self._pace * len(self._threads))
+            expected = self._cost / (self._pace * len(self.threads))
             # The pace lags behind what a flood takes away from it; the first in the line does not.
             waited = time.monotonic() - self._waiting[0].since if self._waiting else 0.0
         return max(expected, waited)
@@ -122,7 +123,7 @@ class Work:
             Refused: the server ends.
         """
         job = Job(texts, explain, self._loop.create_future(), [None] * len(texts))
-        pieces = cut(job, len(self._threads))
+        pieces = cut(job, len(self.threads))
         job.pieces = len(pieces)
         with self._change:
             if self._closed:
