@@ -209,11 +209,16 @@ def _probe(port: int, asked: Connection) -> None:
 
 
 def held(process: subprocess.Popen[str]) -> tuple[float, int]:
-    """Return MiB and file descriptors of a server."""
-    status = Path(f"/proc/{process.pid}/status").read_text("utf-8")
-    resident = re.search(r"VmRSS:\s+(\d+)", status)
-    assert resident
-    return int(resident[1]) / 1024, len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+    """Return MiB of a server and its workers, what they share counted once, and descriptors."""
+    main = Path(f"/proc/{process.pid}")
+    children = (main / f"task/{process.pid}/children").read_text("utf-8").split()
+    memory, descriptors = 0.0, 0
+    for folder in (main, *(Path("/proc") / child for child in children)):
+        found = re.search(r"Pss:\s+(\d+)", (folder / "smaps_rollup").read_text("utf-8"))
+        assert found
+        memory += int(found[1]) / 1024
+        descriptors += len(list((folder / "fd").iterdir()))
+    return memory, descriptors
 
 
 # --- what is measured ------------------------------------------------------------------------

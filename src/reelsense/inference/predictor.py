@@ -25,13 +25,8 @@ from reelsense.bundle.folder import MODEL, SHIPPED, Bundle, folder_of, read_bund
 from reelsense.bundle.session import batches, open_session, run, without_evidence
 from reelsense.cores import available_cores
 from reelsense.errors import BadInput
-from reelsense.inference.answers import (
-    Evidence,
-    Explanation,
-    Prediction,
-    Scores,
-    by_sentence,
-)
+from reelsense.inference.answers import Evidence, Explanation, Prediction
+from reelsense.inference.scores import Scores, by_sentence
 from reelsense.text.tokenizer import UNKNOWN, shorten
 
 # Texts that are sorted by length together: enough for batches without padding, and few enough

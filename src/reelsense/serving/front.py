@@ -4,14 +4,13 @@ import asyncio
 import hmac
 import sys
 import time
-import traceback
 from collections.abc import Iterable
 from typing import Final
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reelsense.serving.limits import Access, ClientGone, Refused
+from reelsense.serving.limits import Access, ClientGone, Refused, report
 from reelsense.serving.routes import Endpoint, Routes, route_of, routes_of
 from reelsense.serving.service import Service
 from reelsense.serving.shapes import error_json
@@ -94,7 +93,7 @@ def application(service: Service) -> ASGIApp:
             except ClientGone:
                 status = 499
             except Exception as error:
-                _report(error)
+                report(error)
                 if status:
                     raise  # half an answer: the connection is closed
                 wrong = Refused(500, "internal", "the server failed; its log says where")
@@ -201,13 +200,6 @@ async def _refuse(
     except TimeoutError:
         pass
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _report(error: Exception) -> None:
-    """Say on standard error where it failed: lines of code, and no value, which may be a text."""
-    places = traceback.extract_tb(error.__traceback__)
-    where = " < ".join(f"{place.name}:{place.lineno}" for place in reversed(places))
-    print(f"reelsense: {type(error).__name__} in {where}", file=sys.stderr, flush=True)
 
 
 def _log(scope: Scope, route: str, status: int, seconds: float) -> None:

@@ -1,5 +1,7 @@
 """What a server takes, how much of it and for how long, and how it says no."""
 
+import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -69,3 +71,10 @@ class Access:
     hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "[::1]"})
     token: str | None = field(default=None, repr=False)
     origins: frozenset[str] = frozenset()
+
+
+def report(error: Exception) -> None:
+    """Say on standard error where it failed: lines of code, and no value, which may be a text."""
+    places = traceback.extract_tb(error.__traceback__)
+    where = " < ".join(f"{place.name}:{place.lineno}" for place in reversed(places))
+    print(f"reelsense: {type(error).__name__} in {where}", file=sys.stderr, flush=True)

@@ -4,22 +4,21 @@ import asyncio
 import contextlib
 import errno
 import functools
-import gc
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 
 from reelsense.errors import BadInput, Failure
-from reelsense.inference.predictor import Predictor
 from reelsense.serving.connection import Connection
 from reelsense.serving.front import application
-from reelsense.serving.service import PROBE, Service
+from reelsense.serving.service import Service
+from reelsense.serving.worker import Worker
 
 # Seconds between the signal and the end of listening. Meanwhile /readyz says 503 and every answer
 # closes its connection, so that hardly a client sends to one that is just being closed.
@@ -62,8 +61,7 @@ def listen(host: str, port: int) -> socket.socket:
 def run(
     listening: socket.socket,
     service: Service,
-    load: Callable[[], Predictor],
-    threads: int,
+    workers: Sequence[Worker],
     ready: Callable[[], None],
 ) -> None:
     """Answer until a signal comes, and then what has been accepted; a second one ends at once.
@@ -71,9 +69,8 @@ def run(
     Args:
         listening: what `listen` returned.
         service: limits, access and counters.
-        load: returns the model, which computes on one core; called in a thread, so that
-            /healthz answers meanwhile.
-        threads: that answer.
+        workers: as many as cores; the first has begun to load the model, and /healthz answers
+            meanwhile.
         ready: called once /readyz says so.
 
     Raises:
@@ -86,14 +83,13 @@ def run(
     sys.setswitchinterval(0.0005)
     logging.getLogger("uvicorn.error").disabled = True  # it would show the texts of exceptions
     # Not uvloop's: a tenth faster, and an exception where a client has just gone.
-    asyncio.run(_run(listening, service, load, threads, ready))
+    asyncio.run(_run(listening, service, workers, ready))
 
 
 async def _run(
     listening: socket.socket,
     service: Service,
-    load: Callable[[], Predictor],
-    threads: int,
+    workers: Sequence[Worker],
     ready: Callable[[], None],
 ) -> None:
     limits = service.limits
@@ -114,6 +110,7 @@ async def _run(
         )
     )
     loop = asyncio.get_running_loop()
+    opening = asyncio.create_task(workers[0].open())
     entering: list[asyncio.Task[Any]] = []  # kept, as the loop keeps no task
 
     def leave() -> None:
@@ -148,11 +145,9 @@ async def _run(
     try:
         serving = asyncio.create_task(server.serve([listening]))
         try:
-            model = await asyncio.to_thread(load)
-            service.take(model, threads)
-            gc.freeze()  # the vocabulary is here to stay: a collection took 30 ms, and all waited
+            service.take(await opening, workers)
             ready()
-            await asyncio.to_thread(_prepared, service, model)
+            await asyncio.to_thread(lambda: service.card)  # who waits for the start need not
         except BaseException:
             server.should_exit = server.force_exit = True
             await serving
@@ -172,10 +167,3 @@ def _accepted(listening: socket.socket) -> Iterator[socket.socket]:
             connection, _ = listening.accept()
             connection.setblocking(False)
             yield connection
-
-
-def _prepared(service: Service, model: Predictor) -> None:
-    """Do what the first who asks would wait for, and who waits for the start need not."""
-    _ = service.card
-    if model.about["evidence"]:
-        model.explain(PROBE)  # its session takes 0.1 s to open

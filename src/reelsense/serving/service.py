@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -11,14 +11,13 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from reelsense.bundle.hard_sentences import hard_sentences
-from reelsense.inference.answers import Prediction, finite
-from reelsense.inference.predictor import Predictor
+from reelsense.inference.answers import finite
 from reelsense.serving.limits import Access, ClientGone, Limits, Refused
 from reelsense.serving.metrics import Metrics, metrics
 from reelsense.serving.shapes import encoded, read_json
 from reelsense.serving.work import Job, Work
+from reelsense.serving.worker import PROBE, Loaded, Worker
 
-PROBE: Final = "A wonderful, moving film."
 # Seconds for which a self-test counts: a probe that everybody may ask for is no way to load us.
 TESTED: Final = 1.0
 
@@ -37,7 +36,7 @@ class Service:
     work: Work | None = None
     draining: bool = False
     buffered: int = 0
-    expected: Prediction | None = None
+    loaded: Loaded | None = None
     tested: float = -math.inf
     log: bool = False
     metrics: Metrics = field(init=False)
@@ -47,10 +46,10 @@ class Service:
             lambda: self.work.depth if self.work else 0, lambda: self.work.ahead if self.work else 0
         )
 
-    def take(self, model: Predictor, threads: int) -> None:
-        """Begin to answer with a model, whose answer to PROBE is what self-tests expect."""
-        self.expected = model(PROBE)
-        self.work = Work(model, threads, self.metrics.batch.observe)
+    def take(self, loaded: Loaded, workers: Sequence[Worker]) -> None:
+        """Begin to answer with a model that the first of the workers has loaded."""
+        self.loaded = loaded
+        self.work = Work(workers, self.metrics.batch.observe)
 
     @cached_property
     def card(self) -> bytes:
@@ -58,11 +57,9 @@ class Service:
 
         Made when it is asked for: to find the versions takes 40 ms.
         """
-        if self.work is None:
+        if self.work is None or self.loaded is None:
             raise _loading()
-        return encoded(
-            card_of(self.work.model, len(self.work.threads), self.versions(), self.limits)
-        )
+        return encoded(card_of(self.loaded, len(self.work.workers), self.versions(), self.limits))
 
     def let_in(self, mine: int = 0) -> Work:
         """Return where the work is done, for a request that has `mine` of the buffered bytes.
@@ -109,7 +106,7 @@ class Service:
         except TimeoutError:
             work.end(job)
             raise Refused(503, "timeout", "the self-test has not come back in time") from None
-        if found != self.expected:
+        if self.loaded is None or found != self.loaded.probe:
             raise Refused(503, "unsound", "the model's answers have changed; restart the server")
         self.tested = time.monotonic()
 
@@ -180,7 +177,7 @@ async def waited_for(request: Request, work: Work, job: Job, service: Service) -
 
 
 def card_of(
-    model: Predictor, threads: int, versions: Mapping[str, str], limits: Limits
+    model: Loaded, processes: int, versions: Mapping[str, str], limits: Limits
 ) -> dict[str, Any]:
     """Return what a model is and is worth: bundle.json without the hashes, and this server."""
     about = {key: value for key, value in model.about.items() if key not in ("files", "seal")}
@@ -188,8 +185,8 @@ def card_of(
     content["confidence"] = model.confidence
     content["bytes"] = sum(file["bytes"] for file in model.about["files"].values())
     content["hard"] = hard_sentences()
-    content["second"] = model.second.about["name"] if model.second else None
-    content["threads"] = threads
+    content["second"] = model.second
+    content["processes"] = processes
     content["versions"] = dict(versions)
     content["limits"] = {
         "body_bytes": limits.body, "texts": limits.texts, "characters": limits.characters,

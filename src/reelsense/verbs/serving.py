@@ -3,7 +3,6 @@
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,9 +10,6 @@ from reelsense.errors import BadInput
 from reelsense.verbs import printing
 from reelsense.verbs.options import THREADS
 from reelsense.verbs.prediction import MODEL, SECOND, THRESHOLD
-
-if TYPE_CHECKING:
-    from reelsense.inference.predictor import Predictor
 
 TOKEN = "REELSENSE_TOKEN"  # the environment variable, not a token
 
@@ -67,9 +63,9 @@ def serve(
 ) -> None:
     """Answer over HTTP: an API, and a page to try it.
 
-    POST {"text": "..."} to /v1/predict or /v1/explain; /docs shows all addresses. One process uses
-    all cores, a thread each. SIGTERM or Ctrl-C lets it finish what it has accepted; a second one
-    ends it at once.
+    POST {"text": "..."} to /v1/predict or /v1/explain; /docs shows all addresses. A process for
+    each core holds the model, beside the one that listens. SIGTERM or Ctrl-C lets it finish what it
+    has accepted; a second one ends it at once.
     """
     for option, value in (
         ("threshold", threshold), ("max-wait", max_wait), ("time-limit", time_limit)
@@ -79,6 +75,13 @@ def serve(
     token = _token(token_file)
 
     from reelsense.cores import available_cores
+    from reelsense.serving.worker import Worker
+
+    cores = threads or available_cores()
+    workers = [
+        Worker(path=name, threads=1, confidence=threshold, second=second) for _ in range(cores)
+    ]
+
     from reelsense.serving.limits import Access, Limits
     from reelsense.serving.server import listen, run
     from reelsense.serving.service import Service
@@ -92,19 +95,8 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{listening.getsockname()[1]}"
 
-    def load() -> "Predictor":
-        from reelsense.inference.predictor import load
-
-        return load(name, 1, threshold, second)
-
     with listening:
-        run(
-            listening,
-            service,
-            load,
-            threads or available_cores(),
-            lambda: click.echo(f"Listening on {address}"),
-        )
+        run(listening, service, workers, lambda: click.echo(f"Listening on {address}"))
 
 
 def _token(file: str | None) -> str | None:

@@ -51,7 +51,7 @@ function facts(card) {
       ["Name", card.name], ["Words it knows", card.words.toLocaleString("en")],
       ["Longest text", count(card.longest, "word or mark", "words and marks")],
       ["Numbers", variant === "int8" ? "8-bit integers" : "32-bit floats"], ["Size", megabytes],
-      ["Answers on", count(card.threads, "core")],
+      ["Answers on", count(card.processes, "core")],
     ]),
     element("h3", {}, "What it was trained on"),
     element("ul", {}, ...steps.map((step) => element("li", {}, step))));
