@@ -22,8 +22,26 @@ from reelsense.inference.predictor import load
 from reelsense.serving.front import application
 from reelsense.serving.limits import Access, Limits
 from reelsense.serving.service import Service
+from reelsense.serving.worker import Worker, understood
+from reelsense.serving.worker_main import answer, loaded
 
 SECONDS = 30  # that anything here may take
+
+
+class Beside(Worker):
+    """A worker that is no process but a thread of this one."""
+
+    lives = True
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    async def ask(self, texts, explain):
+        loop = asyncio.get_running_loop()
+        return understood(
+            await loop.run_in_executor(None, answer, self.model, texts, explain), explain
+        )
 
 
 class Here:
@@ -40,7 +58,7 @@ class Here:
             self.wait(self.take(model, threads))
 
     async def take(self, model, threads):
-        self.service.take(model, threads)
+        self.service.take(loaded(model), [Beside(model) for _ in range(threads)])
 
     def begin(self, work):
         return asyncio.run_coroutine_threadsafe(work, self.loop)
@@ -74,7 +92,7 @@ class Here:
 
     def close(self):
         if self.service.work is not None:
-            self.service.work.close()
+            self.loop.call_soon_threadsafe(self.service.work.close)
         self.wait(self.client.aclose())
         self.loop.call_soon_threadsafe(self.loop.stop)
 

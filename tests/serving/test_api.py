@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -210,7 +210,8 @@ def test_a_defect_is_500_without_a_word_of_the_text(served, waiting, refused, ca
     def fail(texts):
         raise ValueError(f"cannot do {texts}")
 
-    here.service.work.model = fail
+    for worker in here.service.work.workers:
+        worker.model = fail
     refused(here.post("/v1/predict", {"text": "my private review"}), 500, "internal")
     said = capfd.readouterr().err
     assert said.startswith("reelsense: ValueError in fail:")
@@ -279,7 +280,8 @@ def test_ready_is_a_prediction(served, model, refused):
     refused(here.get("/v1/model"), 503, "loading")
     here.wait(here.take(model, 1))
     assert here.get("/readyz").json() == {"status": "ready"}
-    here.service.expected, here.service.tested = model("another"), 0.0
+    here.service.loaded = replace(here.service.loaded, probe=model("another"))
+    here.service.tested = 0.0
     refused(here.get("/readyz"), 503, "unsound")
     here.service.draining = True
     refused(here.get("/readyz"), 503, "draining")

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -30,7 +29,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `run`."""
+        """Leave the signals to `serve`."""
         yield
 
 
@@ -58,7 +57,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def run(
+async def serve(
     listening: socket.socket,
     service: Service,
     workers: Sequence[Worker],
@@ -69,29 +68,13 @@ def run(
     Args:
         listening: what `listen` returned.
         service: limits, access and counters.
-        workers: as many as cores; the first has begun to load the model, and /healthz answers
-            meanwhile.
+        workers: as many as cores; the first of them has begun.
         ready: called once /readyz says so.
 
     Raises:
-        BadInput: the model cannot be loaded.
+        BadInput: the model cannot be loaded. Failure: its process has died.
     """
-    # Each time the event loop has let go of Python's lock, to read or to send, it asks for it back
-    # from threads that score. With Python's 5 ms, a short review of 8 clients had a p99 of 22 ms,
-    # with these 16; in a flood 90 requests a second were accepted instead of 60, and /healthz took
-    # 0.66 s at most instead of 0.83 (medians of rounds in turns, on two cores shared with others).
-    sys.setswitchinterval(0.0005)
     logging.getLogger("uvicorn.error").disabled = True  # it would show the texts of exceptions
-    # Not uvloop's: a tenth faster, and an exception where a client has just gone.
-    asyncio.run(_run(listening, service, workers, ready))
-
-
-async def _run(
-    listening: socket.socket,
-    service: Service,
-    workers: Sequence[Worker],
-    ready: Callable[[], None],
-) -> None:
     limits = service.limits
     protocol: Any = functools.partial(Connection, service=service)
     server = _Server(
@@ -110,7 +93,6 @@ async def _run(
         )
     )
     loop = asyncio.get_running_loop()
-    opening = asyncio.create_task(workers[0].open())
     entering: list[asyncio.Task[Any]] = []  # kept, as the loop keeps no task
 
     def leave() -> None:
@@ -145,7 +127,7 @@ async def _run(
     try:
         serving = asyncio.create_task(server.serve([listening]))
         try:
-            service.take(await opening, workers)
+            service.take(await workers[0].loaded(), workers)
             ready()
             await asyncio.to_thread(lambda: service.card)  # who waits for the start need not
         except BaseException:

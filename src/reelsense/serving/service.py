@@ -16,7 +16,8 @@ from reelsense.serving.limits import Access, ClientGone, Limits, Refused
 from reelsense.serving.metrics import Metrics, metrics
 from reelsense.serving.shapes import encoded, read_json
 from reelsense.serving.work import Job, Work
-from reelsense.serving.worker import PROBE, Loaded, Worker
+from reelsense.serving.worker import Worker
+from reelsense.serving.worker_main import PROBE, Loaded
 
 # Seconds for which a self-test counts: a probe that everybody may ask for is no way to load us.
 TESTED: Final = 1.0

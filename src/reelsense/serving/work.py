@@ -87,11 +87,8 @@ class Work:
         self._cost = 0  # of what waits
         self._pace = PACE
         self._closed = False
-        self._idle: deque[asyncio.Future[None]] = deque()  # of workers that wait for texts
-        self._tasks = [
-            asyncio.create_task(self._answer(worker, place == 0))
-            for place, worker in enumerate(workers)
-        ]
+        self._idle: list[asyncio.Future[None]] = []  # of workers that wait for texts
+        self._tasks = [asyncio.create_task(self._answer(worker)) for worker in workers]
 
     @property
     def depth(self) -> int:
@@ -108,12 +105,10 @@ class Work:
         return max(expected, time.monotonic() - self._waiting[0].since)
 
     def close(self) -> None:
-        """Take no more, and end the workers."""
+        """Take no more, and let go of the workers."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
-        for worker in self.workers:
-            worker.close()
 
     def begin(self, texts: list[str], explain: bool = False) -> Job:
         """Let texts wait for their answers.
@@ -149,7 +144,7 @@ class Work:
     def _wake(self, number: int) -> None:
         """Let so many workers that have nothing to do look again."""
         while number and self._idle:
-            idle = self._idle.popleft()
+            idle = self._idle.pop()  # the last one, whose caches are warm
             if not idle.done():
                 idle.set_result(None)
                 number -= 1
@@ -157,12 +152,14 @@ class Work:
     async def _take(self) -> list[Piece]:
         """Return the next pieces for a worker, of one or of several short requests.
 
-        Nothing waits for company: see TOGETHER.
+        Nothing waits for company: see TOGETHER. None come where a process has ended meanwhile.
         """
-        while not self._waiting:
+        if not self._waiting:
             idle = asyncio.get_running_loop().create_future()
             self._idle.append(idle)
             await idle
+        if not self._waiting:
+            return []
         taken = [self._waiting.popleft()]
         cost = taken[0].cost
         while (
@@ -176,13 +173,14 @@ class Work:
         self._cost -= cost
         return taken
 
-    async def _answer(self, worker: Worker, opened: bool) -> None:
+    async def _answer(self, worker: Worker) -> None:
         """Have pieces answered by a worker, for ever."""
+        worker.exited = lambda: self._wake(len(self._idle))
         while True:
-            if not opened:
+            if not worker.lives:
                 await self._opened(worker)
-                opened = True
-            pieces = await self._take()
+            if not (pieces := await self._take()):
+                continue
             explain = pieces[0].job.explain
             begin = time.perf_counter()
             texts = [piece.job.texts[row] for piece in pieces for row in piece.rows]
@@ -191,9 +189,7 @@ class Work:
             try:
                 said = await worker.ask(texts, explain)
                 answers = [said] if explain else said
-            except Failure as error:
-                print(f"reelsense: {error}", file=sys.stderr, flush=True)
-                opened = False
+            except Failure:
                 wrong = Refused(503, "lost", "the process that worked on this has died; try again",
                                 {"Retry-After": "1"})  # fmt: skip
             except (BadInput, Refused) as error:
@@ -204,9 +200,13 @@ class Work:
 
     async def _opened(self, worker: Worker) -> None:
         """Start a worker; if it fails, again."""
+        if worker.code is not None:
+            print(f"reelsense: a process with the model has died (exit code {worker.code}); "
+                  "another one is started", file=sys.stderr, flush=True)  # fmt: skip
         while True:
             try:
-                await worker.open()
+                await worker.begin()
+                await worker.loaded()
             except (BadInput, Failure) as error:
                 print(f"reelsense: {error}", file=sys.stderr, flush=True)
                 await asyncio.sleep(1)

@@ -1,0 +1,169 @@
+"""The process that holds the model: the same answers, and what becomes of it when it is killed."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from reelsense.errors import BadInput, Failure
+from reelsense.inference.answers import finite
+from reelsense.serving.shapes import encoded, explanation_json
+from reelsense.serving.worker import Worker
+
+pytestmark = pytest.mark.slow
+
+
+def process_of(worker):
+    return worker._process.get_pid()
+
+
+def with_worker(bundle, use, **opening):
+    """Do something with a worker; then it must be gone."""
+
+    async def run():
+        worker = Worker(path=str(bundle), threads=1, **opening)
+        try:
+            await use(worker)
+        finally:
+            await worker.end()
+        assert not worker.lives
+
+    asyncio.run(run())
+
+
+def test_it_answers_as_the_predictor_does(tiny_bundle, model):
+    texts = ["a superb film", "", "half a character: \ud800", "\x00", "awful! " * 30_000]
+    texts += [f"a film of {n} minutes" for n in range(40)]
+
+    async def use(worker):
+        await worker.begin()
+        loaded = await worker.loaded()
+        assert finite(loaded.about) == finite(model.about)  # a NaN is not what it was
+        assert loaded.confidence == 0.7
+        said = await worker.ask(texts, False)
+        assert [one.probability for one in said] == [one.probability for one in model(texts)]
+        for text in texts[:5]:  # the last is megabytes
+            assert await worker.ask([text], True) == encoded(explanation_json(model.explain(text)))
+
+    model = type(model)(model.bundle, 1, confidence=0.7)
+    with_worker(tiny_bundle, use, confidence=0.7)
+
+
+def test_what_is_no_bundle_is_said(tmp_path):
+    async def use(worker):
+        await worker.begin()
+        with pytest.raises(BadInput, match=r"bundle\.json"):
+            await worker.loaded()
+
+    with_worker(tmp_path, use)
+
+
+def test_one_that_is_killed_is_said_and_can_be_begun_again(tiny_bundle):
+    async def use(worker):
+        await worker.begin()
+        first = await worker.loaded()
+        os.kill(process_of(worker), signal.SIGSTOP)
+        asked = asyncio.create_task(worker.ask(["a"], False))
+        await asyncio.sleep(0.05)
+        os.kill(process_of(worker), signal.SIGKILL)
+        with pytest.raises(Failure, match="exit code -9"):
+            await asked
+        with pytest.raises(Failure, match="exit code -9"):
+            await worker.ask(["a"], False)
+        assert not worker.lives
+        await worker.begin()
+        assert (await worker.loaded()).probe == first.probe
+        assert (await worker.ask([], False)) == []
+
+    with_worker(tiny_bundle, use)
+
+
+def test_one_can_be_ended_at_any_time(tiny_bundle):
+    for turns in range(8):  # of the event loop, that it has had to start
+
+        async def use(worker, turns=turns):
+            starting = asyncio.create_task(worker.begin())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            starting.cancel()
+
+        with_worker(tiny_bundle, use)
+
+
+def children(pid):
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            except OSError:
+                continue
+            if int(parent) == pid:
+                found.append(int(folder.name))
+    return sorted(found)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+
+
+@needs_proc
+def test_a_server_starts_another_for_one_that_was_killed(start, until, answer_of):
+    server = start("--threads", "2", "--max-wait", "20")
+    with server.client() as client:
+        until(lambda: len(children(server.process.pid)) == 2)
+        first = children(server.process.pid)
+        for pid in first:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: len(set(children(server.process.pid)) - set(first)) == 2)
+        assert client.post("/v1/predict", json={"text": "fine"}).status_code == 200
+
+        # One that is at work when it is killed: what it had is lost, and its client is told.
+        both = children(server.process.pid)
+        for pid in both:
+            os.kill(pid, signal.SIGSTOP)
+        asked = [server.send({"text": "fine"}) for _ in range(2)]
+        time.sleep(0.3)
+        for pid in both:
+            os.kill(pid, signal.SIGKILL)
+        for one in asked:
+            status, body = answer_of(one)
+            assert (status, json.loads(body)["error"]["code"]) in ((503, "lost"), (200, None))
+        assert client.post("/v1/predict", json={"text": "fine"}).status_code == 200
+        assert client.get("/readyz").status_code == 200
+    code, err = server.end()
+    assert code == 0
+    assert all("has died (exit code -9)" in line for line in err.splitlines())
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_leaves_the_end_to_the_server(start, answer_of, until, number):
+    server = start("--threads", "2", "--max-wait", "20", model="small")
+    until(lambda: len(children(server.process.pid)) == 2)
+    running = [server.send({"texts": ["The film was dull , but superb . " * 60] * 60})] * 1
+    time.sleep(0.2)
+    for pid in [server.process.pid, *children(server.process.pid)]:
+        os.kill(pid, number)
+    for one in running:
+        assert answer_of(one)[0] == 200
+    assert server.ended() == (0, "")
+
+
+@needs_proc
+def test_no_process_outlives_the_server(start, until):
+    server = start("--threads", "2")
+    until(lambda: len(children(server.process.pid)) == 2)
+    workers = children(server.process.pid)
+    assert server.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    until(lambda: not any(alive(pid) for pid in workers))
