@@ -11,7 +11,6 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from reelsense.bundle.hard_sentences import hard_sentences
-from reelsense.inference.answers import finite
 from reelsense.serving.limits import Access, ClientGone, Limits, Refused
 from reelsense.serving.metrics import Metrics, metrics
 from reelsense.serving.shapes import encoded, read_json
@@ -181,8 +180,7 @@ def card_of(
     model: Loaded, processes: int, versions: Mapping[str, str], limits: Limits
 ) -> dict[str, Any]:
     """Return what a model is and is worth: bundle.json without the hashes, and this server."""
-    about = {key: value for key, value in model.about.items() if key not in ("files", "seal")}
-    content: dict[str, Any] = finite(about)
+    content = {key: value for key, value in model.about.items() if key not in ("files", "seal")}
     content["confidence"] = model.confidence
     content["bytes"] = sum(file["bytes"] for file in model.about["files"].values())
     content["hard"] = hard_sentences()

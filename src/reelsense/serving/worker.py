@@ -5,7 +5,6 @@ Not in threads of the server: those that scored and the event loop waited for on
 
 import asyncio
 import json
-import pickle
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 from reelsense.errors import BadInput, Failure
 from reelsense.inference.answers import Prediction
 from reelsense.serving.limits import Refused
-from reelsense.serving.worker_main import SIZE, Loaded
+from reelsense.serving.shapes import encoded
+from reelsense.serving.worker_main import Loaded
 
 
 class Worker(asyncio.SubprocessProtocol):
@@ -28,8 +28,8 @@ class Worker(asyncio.SubprocessProtocol):
         self._opening = opening
         self._begun: asyncio.Task[tuple[asyncio.SubprocessTransport, Any]] | None = None
         self._process: asyncio.SubprocessTransport | None = None
-        self._heard = bytearray()
-        self._said: asyncio.Future[Any] | None = None
+        self._heard: list[bytes] = []
+        self._said: asyncio.Future[bytes] | None = None
         self._exited: asyncio.Future[None] | None = None
         self.code: int | None = None
         self.exited: Callable[[], object] = lambda: None
@@ -42,7 +42,7 @@ class Worker(asyncio.SubprocessProtocol):
     async def begin(self) -> None:
         """Start the process, and let it load the model."""
         loop = asyncio.get_running_loop()
-        self._heard, self.code = bytearray(), None
+        self._heard, self.code = [], None
         self._exited, self._said = loop.create_future(), loop.create_future()
         starting = loop.subprocess_exec(
             lambda: self,
@@ -63,11 +63,10 @@ class Worker(asyncio.SubprocessProtocol):
             BadInput: there is no such bundle, or it is damaged. Failure: the process has died.
         """
         assert self._said is not None
-        loaded = await self._said
-        if isinstance(loaded, Exception):
-            raise loaded
-        assert isinstance(loaded, Loaded)
-        return loaded
+        said = json.loads(await self._said)
+        if "wrong" in said:
+            raise BadInput(said["wrong"]) if said["input"] else Failure(said["wrong"])
+        return Loaded(**said | {"probe": Prediction(*said["probe"])})
 
     async def ask(self, texts: list[str], explain: bool) -> Any:
         """Return the predictions of texts; with `explain`, of one, the explanation as JSON.
@@ -80,7 +79,7 @@ class Worker(asyncio.SubprocessProtocol):
             raise _died(self.code)
         self._said = asyncio.get_running_loop().create_future()
         to: Any = self._process.get_pipe_transport(0)
-        to.write(pickle.dumps((texts, explain)))
+        to.write(encoded([texts, explain]) + b"\n")
         return understood(await self._said, explain)
 
     async def end(self) -> None:
@@ -93,13 +92,12 @@ class Worker(asyncio.SubprocessProtocol):
             await self._exited
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        """Take a part of an answer."""
-        self._heard += data
-        if len(self._heard) >= SIZE + int.from_bytes(self._heard[:SIZE], "little"):
-            content = pickle.loads(memoryview(self._heard)[SIZE:])
-            self._heard = bytearray()
+        """Take a part of a line; the next one comes when something has been asked."""
+        self._heard.append(data)
+        if data.endswith(b"\n"):
+            line, self._heard = b"".join(self._heard)[:-1], []
             if self._said is not None and not self._said.done():
-                self._said.set_result(content)
+                self._said.set_result(line)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the process."""
@@ -117,13 +115,16 @@ class Worker(asyncio.SubprocessProtocol):
         self.exited()
 
 
-def understood(said: Any, explain: bool) -> Any:
+def understood(line: bytes, explain: bool) -> Any:
     """Return what `ask` does, of what the process has said."""
-    if isinstance(said, BadInput):
-        raise said
+    if explain and line.startswith(b"{"):
+        return line  # of a long text megabytes, which only the client reads
+    said = json.loads(line)
+    if isinstance(said, str):
+        raise BadInput(said)
     if said is None:
         raise Refused(500, "internal", "the server failed; its log says where")
-    return said if explain else [Prediction(*row) for row in said]
+    return [Prediction(*row) for row in said]
 
 
 def _died(code: int | None) -> Failure:

@@ -1,18 +1,20 @@
-"""A process that holds the model, and answers one request after the other: see `worker`."""
+"""A process that holds the model, and answers one request after the other: see `worker`.
+
+A line of JSON each: asked [TEXTS, EXPLAIN], it says [FIELDS OF A PREDICTION, ...] or
+{AN EXPLANATION}; or "what was wrong", or null for a defect, which it has reported.
+"""
 
 import contextlib
 import gc
 import json
 import os
-import pickle
 import signal
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from reelsense.errors import BadInput
-from reelsense.inference.answers import Prediction
+from reelsense.inference.answers import Prediction, finite
 from reelsense.serving.limits import report
 from reelsense.serving.shapes import encoded, explanation_json
 
@@ -20,14 +22,13 @@ if TYPE_CHECKING:
     from reelsense.inference.predictor import Predictor
 
 PROBE: Final = "A wonderful, moving film."
-SIZE: Final = 8  # bytes before each answer, which say how many it has
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a server knows of the model: bundle.json, and the answer to PROBE."""
+    """What a server knows of the model: bundle.json as JSON can hold it, its answer to PROBE."""
 
-    about: Mapping[str, Any]
+    about: dict[str, Any]
     confidence: float
     second: str | None
     probe: Prediction
@@ -36,39 +37,37 @@ class Loaded:
 def loaded(model: "Predictor") -> Loaded:
     """Return what a server has to know of a model."""
     second = model.second.about["name"] if model.second else None
-    return Loaded(model.about, model.confidence, second, model(PROBE))
+    return Loaded(finite(dict(model.about)), model.confidence, second, model(PROBE))
 
 
-def answer(model: "Predictor", texts: list[str], explain: bool) -> Any:
-    """Return the fields of each prediction, or an explanation as JSON, or what was wrong.
-
-    Both are quick to send: 32 records of Prediction took 280 us, their fields take 40; and of a
-    long text an explanation is megabytes, whose parts nobody needs but the client.
-
-    Returns:
-        BadInput where the model cannot explain; None for a defect, which has been reported.
-    """
+def answer(model: "Predictor", texts: list[str], explain: bool) -> bytes:
+    """Return the line about texts."""
     try:
         if explain:
             return encoded(explanation_json(model.explain(texts[0])))
-        return [
-            (said.label, said.probability, said.tokens, said.unknown, said.truncated)
-            for said in model(texts)
-        ]
+        return encoded([fields(said) for said in model(texts)])
     except BadInput as error:
-        return error
+        return encoded(str(error))
     except Exception as error:
         report(error)
-        return None
+        return encoded(None)
+
+
+def fields(said: Prediction) -> tuple[Any, ...]:
+    """Return the values of a prediction, in their order."""
+    return said.label, said.probability, said.tokens, said.unknown, said.truncated
 
 
 def main() -> None:
-    """Answer what comes on standard input until its end, which is also that of a killed server."""
+    """Load the model of the arguments, and answer until the end of standard input.
+
+    The end comes with that of the server, be it killed.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):  # of a whole group: the server decides
         signal.signal(number, signal.SIG_IGN)
     asked, said = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints
-    with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):  # the server has ended
+    with contextlib.suppress(OSError):  # the server has ended
         _serve(asked, said)
     os._exit(0)  # nothing is to be put away, and the server may wait
 
@@ -78,24 +77,24 @@ def _serve(asked: IO[bytes], said: IO[bytes]) -> None:
         from reelsense.inference.predictor import load
 
         model = load(**json.loads(sys.argv[1]))
-        _send(loaded(model), said)
+        found = loaded(model)
     except Exception as error:
-        _send(error, said)
+        _say(encoded({"wrong": str(error), "input": isinstance(error, BadInput)}), said)
         return
+    _say(encoded(vars(found) | {"probe": fields(found.probe)}), said)
     gc.freeze()  # the vocabulary is here to stay: a collection took 30 ms
     if model.about["evidence"]:
         model.explain(PROBE)  # its session takes 0.1 s to open
     if sys.platform == "linux":
-        # Behind the server, which is to say no at once: of four times the load that it can take it
-        # answered all instead of four fifths, and /healthz took half the time.
+        # Behind the server, which is to say no at once: in a flood of four times the load /healthz
+        # had a median of 1.4 ms instead of 3.2, and accepted requests were answered in 93 instead
+        # of 99 ms (p99; medians of 3 rounds in turns).
         os.setpriority(os.PRIO_PROCESS, 0, 5)
-    while True:
-        texts, explain = pickle.load(asked)
-        _send(answer(model, texts, explain), said)
+    for line in asked:
+        texts, explain = json.loads(line)
+        _say(answer(model, texts, explain), said)
 
 
-def _send(content: object, file: IO[bytes]) -> None:
-    data = pickle.dumps(content)
-    file.write(len(data).to_bytes(SIZE, "little"))
-    file.write(data)
-    file.flush()
+def _say(line: bytes, said: IO[bytes]) -> None:
+    said.write(line + b"\n")
+    said.flush()
