@@ -141,6 +141,7 @@ def test_a_server_starts_another_for_one_that_was_killed(start, until, answer_of
             assert (status, json.loads(body)["error"]["code"]) in ((503, "lost"), (200, None))
         assert client.post("/v1/predict", json={"text": "fine"}).status_code == 200
         assert client.get("/readyz").status_code == 200
+        until(lambda: "reelsense_workers 2.0" in client.get("/metrics").text)
     code, err = server.end()
     assert code == 0
     assert all("has died (exit code -9)" in line for line in err.splitlines())

@@ -32,8 +32,13 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def metrics(waiting: Callable[[], float], ahead: Callable[[], float]) -> Metrics:
-    """Return new counters; the arguments tell how many pieces wait, and for how many seconds."""
+def metrics(
+    waiting: Callable[[], float], ahead: Callable[[], float], workers: Callable[[], float]
+) -> Metrics:
+    """Return new counters.
+
+    The arguments tell how many pieces wait, and for how many seconds, and how many workers live.
+    """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     depth = Gauge("reelsense_queue_pieces", "Pieces of work that wait.", registry=registry)
@@ -42,6 +47,8 @@ def metrics(waiting: Callable[[], float], ahead: Callable[[], float]) -> Metrics
         "reelsense_queue_seconds", "Estimated wait of a request that came now.", registry=registry
     )
     queue.set_function(ahead)
+    living = Gauge("reelsense_workers", "Processes that hold the model.", registry=registry)
+    living.set_function(workers)
     return Metrics(
         registry,
         Counter(
@@ -60,7 +67,7 @@ def metrics(waiting: Callable[[], float], ahead: Callable[[], float]) -> Metrics
         Counter("reelsense_texts", "Texts of answered requests.", registry=registry),
         Histogram(
             "reelsense_batch_texts",
-            "Texts that a thread scored together.",
+            "Texts that a worker scored together.",
             buckets=TEXTS,
             registry=registry,
         ),

@@ -43,7 +43,9 @@ class Service:
 
     def __post_init__(self) -> None:
         self.metrics = metrics(
-            lambda: self.work.depth if self.work else 0, lambda: self.work.ahead if self.work else 0
+            lambda: self.work.depth if self.work else 0,
+            lambda: self.work.ahead if self.work else 0,
+            lambda: self.work.alive if self.work else 0,
         )
 
     def take(self, loaded: Loaded, workers: Sequence[Worker]) -> None:

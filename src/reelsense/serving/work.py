@@ -96,6 +96,11 @@ class Work:
         return len(self._waiting)
 
     @property
+    def alive(self) -> int:
+        """How many workers live."""
+        return sum(worker.lives for worker in self.workers)
+
+    @property
     def ahead(self) -> float:
         """Seconds that a request would wait now, as the last ones went."""
         if not self._waiting:
