@@ -314,6 +314,7 @@ def overload(texts: Sequence[str], rounds: int, seconds: float, flood: float) ->
         waits = [1000 * float(np.quantile(health, share)) for *_, health in found]
         yield spread(f"{name}, {which} /healthz: ms", waits)
     yield f"{name}: seconds of each flood", flood, "", ""
+    yield f"{name}, memory of all processes after the first flood: MB", before, "", ""
     yield f"{name}, growth of memory from the first flood to the last: MB", after - before, "", ""
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -78,6 +79,16 @@ def test_one_that_is_killed_is_said_and_can_be_begun_again(tiny_bundle):
         await worker.begin()
         assert (await worker.loaded()).probe == first.probe
         assert (await worker.ask([], False)) == []
+
+    with_worker(tiny_bundle, use)
+
+
+def test_no_process_left_is_said(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+
+    async def use(worker):
+        with pytest.raises(Failure, match="No such file"):
+            await worker.begin()
 
     with_worker(tiny_bundle, use)
 

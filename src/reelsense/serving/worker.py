@@ -1,6 +1,8 @@
 """The model in a process of its own: what it does there, and the server's hold on it.
 
 Not in threads of the server: those that scored and the event loop waited for one lock of Python.
+In a flood of four times the load /healthz took 49 ms (p99) with threads, 10 with processes, and at
+most 91 and 35; accepted requests were answered in 172 and 93 ms (p99; means of 2 floods of 30 s).
 """
 
 import asyncio
@@ -40,7 +42,11 @@ class Worker(asyncio.SubprocessProtocol):
         return self._process is not None and self.code is None
 
     async def begin(self) -> None:
-        """Start the process, and let it load the model."""
+        """Start the process, and let it load the model.
+
+        Raises:
+            Failure: the system has none left.
+        """
         loop = asyncio.get_running_loop()
         self._heard, self.code = [], None
         self._exited, self._said = loop.create_future(), loop.create_future()
@@ -54,7 +60,11 @@ class Worker(asyncio.SubprocessProtocol):
         )
         # asyncio waits for ever where this is cancelled half-way; so `end` waits for it.
         self._begun = loop.create_task(starting)
-        await asyncio.shield(self._begun)
+        try:
+            await asyncio.shield(self._begun)
+        except OSError as error:
+            self._begun = None
+            raise Failure(f"no process can be started: {error.strerror}") from None
 
     async def loaded(self) -> Loaded:
         """Return the model of a process that has begun, once it is there.
