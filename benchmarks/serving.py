@@ -351,7 +351,9 @@ def mixed(texts: Sequence[str], requests: int) -> Rows:
 
     async def counted(port: int) -> Counter[str]:
         await asyncio.sleep(0.5)
-        _, body = await Client(port).ask(get("/metrics"))
+        client = Client(port)
+        _, body = await client.ask(get("/metrics"))
+        client.close()
         pattern = r'reelsense_requests_total{route="/v1/predict",status="(\d+)"} (\S+)'
         return Counter({k: int(float(n)) for k, n in re.findall(pattern, body.decode())})
 
