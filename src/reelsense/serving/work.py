@@ -17,7 +17,7 @@ from reelsense.inference.answers import Prediction
 from reelsense.serving.limits import Refused
 from reelsense.serving.worker import Worker
 
-# Texts that a worker takes at a time.
+# Texts that a worker takes at a time: as many as the predictor scores in one go.
 TASK = 32
 # What a request costs beside its characters, in characters: 0.3 ms for a text of six words, and
 # 2.1 ms for 1,270 characters of a whole review.
@@ -46,7 +46,7 @@ class Job:
     answered: asyncio.Future[Any]
     answers: list[Prediction | None] = field(default_factory=list)
     pieces: int = 0
-    wrong: BaseException | None = None
+    wrong: Exception | None = None
 
     def hand_back(self) -> None:
         """Wake who waits for the answers, which are there."""
@@ -190,7 +190,7 @@ class Work:
             begin = time.perf_counter()
             texts = [piece.job.texts[row] for piece in pieces for row in piece.rows]
             answers: Any = ()
-            wrong: BaseException | None = None
+            wrong: Exception | None = None
             try:
                 said = await worker.ask(texts, explain)
                 answers = [said] if explain else said
@@ -219,7 +219,7 @@ class Work:
                 return
 
     def _enter(
-        self, pieces: list[Piece], answers: list[Any], wrong: BaseException | None, seconds: float
+        self, pieces: list[Piece], answers: list[Any], wrong: Exception | None, seconds: float
     ) -> None:
         """Enter the answers of pieces, and hand back the jobs that are complete with them."""
         pace = sum(piece.cost for piece in pieces) / seconds
