@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -125,6 +126,14 @@ def alive(pid):
         return False
 
 
+def ignores_signals(pid):
+    try:
+        ignored = re.search(r"SigIgn:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())[1]
+    except OSError:
+        return False
+    return int(ignored, 16) >> (signal.SIGTERM - 1) & 1 == 1
+
+
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
 
@@ -155,7 +164,7 @@ def test_a_server_starts_another_for_one_that_was_killed(start, until, answer_of
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_processes_leaves_the_end_to_the_server(start, answer_of, until, number):
     server = start("--threads", "2", "--max-wait", "20", model="small")
-    until(lambda: len(children(server.process.pid)) == 2)
+    until(lambda: sum(map(ignores_signals, children(server.process.pid))) == 2)  # not before
     running = server.send({"texts": ["The film was dull , but superb . " * 60] * 60})
     time.sleep(0.2)
     for pid in [server.process.pid, *children(server.process.pid)]:
