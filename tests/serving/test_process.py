@@ -320,12 +320,14 @@ def test_a_request_that_is_turned_away_costs_its_connection_nothing(start, answe
             old.sendall(b"POST /predict HTTP/1.0\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
             assert answer_of(old)[0] == 429
             assert old.recv(1) == b""
+        server.send({"text": "a" * 1000}, path="/v1/explain", of=500).close()  # and is gone
         assert answer_of(busy)[0] == 200
         assert client.post("/v1/predict", json={"text": "a"}).status_code == 200
         shown = client.get("/metrics").text
     for route, number in (("/v1/predict", 2), ("/v1/explain", 1), ("/models", 1), ("/predict", 1)):
         assert f'reelsense_requests_total{{route="{route}",status="429"}} {number}.0' in shown
         assert f'reelsense_request_seconds_count{{route="{route}"}}' in shown
+    assert 'reelsense_requests_total{route="/v1/explain",status="499"} 1.0' in shown
     assert 'reelsense_rejected_total{code="overloaded"} 5.0' in shown
     assert server.end() == (0, "")
 

@@ -90,9 +90,11 @@ class Connection(HttpToolsProtocol):
             self._disarm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timers."""
+        """Forget the timers; a request that was to be turned away is counted all the same."""
         super().connection_lost(exc)
         self._disarm()
+        if self._turned_away is not None and self._reading == "body":
+            self._count(499)
         self.resume_writing()
 
     def on_message_begin(self) -> None:
@@ -146,13 +148,17 @@ class Connection(HttpToolsProtocol):
         """Send an error to a request that has no task."""
         stays = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         self.transport.write(_answer(refused, not stays))
-        metrics = self._service.metrics
-        metrics.requests.labels(self._route, str(refused.status)).inc()
-        metrics.rejected.labels(refused.code).inc()
-        metrics.seconds.labels(self._route).observe(time.perf_counter() - self._began)
+        self._service.metrics.rejected.labels(refused.code).inc()
+        self._count(refused.status)
         if not stays:
             self.transport.close()
         self.on_response_complete()
+
+    def _count(self, status: int) -> None:
+        """Count a request that has no task."""
+        metrics = self._service.metrics
+        metrics.requests.labels(self._route, str(status)).inc()
+        metrics.seconds.labels(self._route).observe(time.perf_counter() - self._began)
 
     def on_response_complete(self) -> None:
         """Its answer has been sent."""
