@@ -1,7 +1,9 @@
-"""A bundle of random weights, for whoever needs one that answers."""
+"""A bundle of random weights, for whoever needs one that answers; processes of programs."""
 
+import subprocess
 from dataclasses import asdict
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,3 +91,29 @@ def tiny_bundle(tmp_path_factory):
 def make_bundle(tmp_path):
     """Write a bundle with other settings; return its folder."""
     return lambda name="other", **settings: write_tiny_bundle(tmp_path / name, **settings)
+
+
+@pytest.fixture(scope="session")
+def children_of():
+    """Return the processes that a process has started and that have not been waited for."""
+
+    def of(pid):
+        done = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True)
+        pairs = (line.split() for line in done.stdout.splitlines())
+        return [int(child) for child, parent in pairs if int(parent) == pid]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def is_running():
+    """Say whether there is such a process, and it has not ended."""
+
+    def running(pid):
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] != "Z"
+
+    return running

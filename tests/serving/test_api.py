@@ -280,7 +280,7 @@ def test_ready_is_a_prediction(served, model, refused):
     refused(here.get("/v1/model"), 503, "loading")
     here.wait(here.take(model, 1))
     assert here.get("/readyz").json() == {"status": "ready"}
-    here.service.loaded = replace(here.service.loaded, probe=model("another"))
+    here.service.work.loaded = replace(here.service.work.loaded, probe=model("another"))
     here.service.tested = 0.0
     refused(here.get("/readyz"), 503, "unsound")
     here.service.draining = True

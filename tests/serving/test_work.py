@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from reelsense.inference import predictor
+from reelsense.serving import work
 from reelsense.serving.limits import Limits
-from reelsense.serving.work import TOGETHER, Job, cut
+from reelsense.serving.work import OVERHEAD, TOGETHER, Job, cut
 
 
 def asked(here, text="a", path="/v1/predict"):
@@ -28,6 +30,12 @@ def test_pieces_hold_every_text_once_the_longest_first(texts, threads, sizes):
 class _Loop:
     def get_debug(self):
         return False
+
+
+def test_no_piece_is_more_than_the_predictor_takes_in_one_go():
+    """More, and a worker would start threads for it."""
+    assert work.TASK == predictor.TASK
+    assert TOGETHER // OVERHEAD <= predictor.TASK
 
 
 def test_short_requests_that_wait_are_scored_together(served, waiting, until):

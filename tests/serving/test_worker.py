@@ -106,26 +106,6 @@ def test_one_can_be_ended_at_any_time(tiny_bundle):
         with_worker(tiny_bundle, use)
 
 
-def children(pid):
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            except OSError:
-                continue
-            if int(parent) == pid:
-                found.append(int(folder.name))
-    return sorted(found)
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def ignores_signals(pid):
     try:
         ignored = re.search(r"SigIgn:\s+(\w+)", Path(f"/proc/{pid}/status").read_text())[1]
@@ -138,15 +118,15 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 
 @needs_proc
-def test_a_server_starts_another_for_one_that_was_killed(start, until, answer_of):
+def test_a_server_starts_another_for_one_that_was_killed(start, until, answer_of, children_of):
     server = start("--threads", "1", "--max-wait", "20")
     with server.client() as client:
-        (first,) = children(server.process.pid)
+        (first,) = children_of(server.process.pid)
         os.kill(first, signal.SIGKILL)  # it had nothing to do, and nothing is lost
-        until(lambda: children(server.process.pid) not in ([], [first]))
+        until(lambda: children_of(server.process.pid) not in ([], [first]))
         assert client.post("/v1/predict", json={"text": "fine"}).status_code == 200
 
-        (second,) = children(server.process.pid)
+        (second,) = children_of(server.process.pid)
         os.kill(second, signal.SIGSTOP)
         asked = server.send({"text": "fine"})
         time.sleep(0.5)  # it has been given to the worker
@@ -162,21 +142,23 @@ def test_a_server_starts_another_for_one_that_was_killed(start, until, answer_of
 
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_all_processes_leaves_the_end_to_the_server(start, answer_of, until, number):
+def test_a_signal_to_all_processes_leaves_the_end_to_the_server(
+    start, answer_of, until, number, children_of
+):
     server = start("--threads", "2", "--max-wait", "20", model="small")
-    until(lambda: sum(map(ignores_signals, children(server.process.pid))) == 2)  # not before
+    until(lambda: sum(map(ignores_signals, children_of(server.process.pid))) == 2)  # not before
     running = server.send({"texts": ["The film was dull , but superb . " * 60] * 60})
     time.sleep(0.2)
-    for pid in [server.process.pid, *children(server.process.pid)]:
+    for pid in [server.process.pid, *children_of(server.process.pid)]:
         os.kill(pid, number)
     assert answer_of(running)[0] == 200
     assert server.ended() == (0, "")
 
 
 @needs_proc
-def test_no_process_outlives_the_server(start, until):
+def test_no_process_outlives_the_server(start, until, children_of, is_running):
     server = start("--threads", "2")
-    until(lambda: len(children(server.process.pid)) == 2)
-    workers = children(server.process.pid)
+    until(lambda: len(children_of(server.process.pid)) == 2)
+    workers = children_of(server.process.pid)
     assert server.end(signal.SIGKILL)[0] == -signal.SIGKILL
-    until(lambda: not any(alive(pid) for pid in workers))
+    until(lambda: not any(is_running(pid) for pid in workers))

@@ -189,18 +189,6 @@ def wait_for(path, process, seconds=60):
         time.sleep(0.005)
 
 
-def children_of(pid):
-    done = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
-    return [int(child) for child in done.stdout.split()]
-
-
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.fixture
 def many(here, made_up):
     """Enough rows for a few parts, scored as they are read."""
@@ -214,7 +202,9 @@ def many(here, made_up):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_what_was_killed_goes_on_to_the_same_bytes(end, reelsense, refused, many, here, tiny_model):
+def test_what_was_killed_goes_on_to_the_same_bytes(
+    end, reelsense, refused, many, here, tiny_model, children_of, is_running
+):
     arguments = ["score", "many.csv", "out.csv.gz", "--workers", "2", *tiny_model]
     process = program(*arguments, cwd=here)
     wait_for(here / "out.csv.gz.partial/000000.json", process)
@@ -225,7 +215,9 @@ def test_what_was_killed_goes_on_to_the_same_bytes(end, reelsense, refused, many
         assert process.returncode == -9
     else:
         assert process.returncode == 128 + end
-        assert re.fullmatch(rb"reelsense: interrupted and saved; go on with: .* --resume\n", err)
+        assert re.fullmatch(rb"reelsense: interrupted and saved; go on with: .* --resume\n", err), (
+            err
+        )
     assert not (here / "out.csv.gz").exists()
     until = time.monotonic() + 20
     while any(is_running(pid) for pid in workers):
@@ -239,7 +231,9 @@ def test_what_was_killed_goes_on_to_the_same_bytes(end, reelsense, refused, many
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_one_line_and_loses_nothing(reelsense, many, here, tiny_model):
+def test_a_killed_worker_is_one_line_and_loses_nothing(
+    reelsense, many, here, tiny_model, children_of
+):
     arguments = ["score", "many.csv", "out.csv", "--workers", "2", *tiny_model]
     process = program(*arguments, cwd=here)
     wait_for(here / "out.csv.partial/000000.json", process)

@@ -88,8 +88,8 @@ def routes_of(service: Service) -> tuple[Routes, set[str]]:
         return {"predictions": answers} if asked.listed else answers[0]
 
     def scores(asked: Asked, said: list[Any]) -> Any:
-        assert service.loaded is not None
-        labels = service.loaded.about["labels"]
+        assert service.work is not None
+        labels = service.work.loaded.about["labels"]
         if not asked.top:
             return [shapes.scores_json(one, labels, 1)[0] for one in said]
         answers = [shapes.scores_json(one, labels, asked.top) for one in said]

@@ -36,7 +36,6 @@ class Service:
     work: Work | None = None
     draining: bool = False
     buffered: int = 0
-    loaded: Loaded | None = None
     tested: float = -math.inf
     log: bool = False
     metrics: Metrics = field(init=False)
@@ -50,8 +49,7 @@ class Service:
 
     def take(self, loaded: Loaded, workers: Sequence[Worker]) -> None:
         """Begin to answer with a model that the first of the workers has loaded."""
-        self.loaded = loaded
-        self.work = Work(workers, self.metrics.batch.observe)
+        self.work = Work(loaded, workers, self.metrics.batch.observe)
 
     @cached_property
     def card(self) -> bytes:
@@ -59,9 +57,10 @@ class Service:
 
         Made when it is asked for: to find the versions takes 40 ms.
         """
-        if self.work is None or self.loaded is None:
+        work = self.work
+        if work is None:
             raise _loading()
-        return encoded(card_of(self.loaded, len(self.work.workers), self.versions(), self.limits))
+        return encoded(card_of(work.loaded, len(work.workers), self.versions(), self.limits))
 
     def let_in(self, mine: int = 0) -> Work:
         """Return where the work is done, for a request that has `mine` of the buffered bytes.
@@ -108,7 +107,7 @@ class Service:
         except TimeoutError:
             work.end(job)
             raise Refused(503, "timeout", "the self-test has not come back in time") from None
-        if self.loaded is None or found != self.loaded.probe:
+        if found != work.loaded.probe:
             raise Refused(503, "unsound", "the model's answers have changed; restart the server")
         self.tested = time.monotonic()
 

@@ -16,6 +16,7 @@ from reelsense.errors import BadInput, Failure
 from reelsense.inference.answers import Prediction
 from reelsense.serving.limits import Refused
 from reelsense.serving.worker import Worker
+from reelsense.serving.worker_main import Loaded
 
 # Texts that a worker takes at a time: as many as the predictor scores in one go.
 TASK = 32
@@ -76,11 +77,15 @@ class Piece:
 class Work:
     """The texts that wait, and the workers that answer them.
 
-    workers: as many as cores; the first has its model already.
+    loaded: the model that the first of them has already.
+    workers: as many as cores.
     took: called with the number of texts of each batch.
     """
 
-    def __init__(self, workers: Sequence[Worker], took: Callable[[int], object]) -> None:
+    def __init__(
+        self, loaded: Loaded, workers: Sequence[Worker], took: Callable[[int], object]
+    ) -> None:
+        self.loaded = loaded
         self.workers = workers
         self._took = took
         self._waiting: deque[Piece] = deque()
@@ -204,7 +209,7 @@ class Work:
             self._enter(pieces, answers, wrong, seconds)
 
     async def _opened(self, worker: Worker) -> None:
-        """Start a worker; if it fails, again."""
+        """Start a worker; if that fails, again a second later."""
         if worker.code is not None:
             print(f"reelsense: a process with the model has died (exit code {worker.code}); "
                   "another one is started", file=sys.stderr, flush=True)  # fmt: skip

@@ -1,8 +1,8 @@
-"""The model in a process of its own: what it does there, and the server's hold on it.
+"""The server's hold on a process that has the model.
 
-Not in threads of the server: those that scored and the event loop waited for one lock of Python.
-In a flood of four times the load /healthz took 49 ms (p99) with threads, 10 with processes, and at
-most 91 and 35; accepted requests were answered in 172 and 93 ms (p99; means of 2 floods of 30 s).
+Threads of the server that scored held Python's lock against its event loop. In a flood of four
+times the load /healthz took 49 ms (p99) with threads, 10 with processes, and at most 91 and 35;
+accepted requests were answered in 172 and 93 ms (p99; means of 2 floods of 30 s).
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class Worker(asyncio.SubprocessProtocol):
         """Return the predictions of texts; with `explain`, of one, the explanation as JSON.
 
         Raises:
-            BadInput: the model cannot explain. Failure: the process has died, and is to be opened
+            BadInput: the model cannot explain. Failure: the process has died, and is to begin
             again. Refused: a defect, which the process has reported.
         """
         if self._process is None or self.code is not None:
