@@ -22,7 +22,7 @@ from reelsense.inference.predictor import load
 from reelsense.serving.front import application
 from reelsense.serving.limits import Access, Limits
 from reelsense.serving.service import Service
-from reelsense.serving.worker import Worker, understood
+from reelsense.serving.worker import Worker
 from reelsense.serving.worker_main import answer, loaded
 
 SECONDS = 30  # that anything here may take
@@ -37,11 +37,12 @@ class Beside(Worker):
         super().__init__()
         self.model = model
 
-    async def ask(self, texts, explain):
+    def ask(self, texts, explain):
         loop = asyncio.get_running_loop()
-        return understood(
-            await loop.run_in_executor(None, answer, self.model, texts, explain), explain
-        )
+        return loop.run_in_executor(None, answer, self.model, texts, explain)
+
+    async def ended(self):
+        await asyncio.Event().wait()
 
 
 class Here:

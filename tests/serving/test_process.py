@@ -142,12 +142,13 @@ def test_a_head_that_comes_slowly_is_cut_off(quick, answer_of):
         assert time.monotonic() - begin < 5
 
 
-def test_a_body_that_comes_slowly_is_cut_off(quick, answer_of):
+@pytest.mark.parametrize("parts", [60, 0])
+def test_a_body_that_comes_slowly_or_not_at_all_is_cut_off(quick, answer_of, parts):
     with quick() as connection:
         begin = time.monotonic()
         connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
         with contextlib.suppress(ConnectionError):
-            for _ in range(60):
+            for _ in range(parts):
                 connection.sendall(b"x")
                 time.sleep(0.02)
         status, body = answer_of(connection)
@@ -225,6 +226,23 @@ def test_an_upgrade_that_is_not_offered_is_answered_as_if_not_asked(start, answe
     with server.connect() as connection:
         connection.sendall(HEAD + more)
         assert answer_of(connection)[0] == 200
+
+
+def test_a_head_without_a_body_is_sent_at_once(start):
+    server = start()
+    with server.connect() as connection:
+        for ask in ("HEAD /v1/model", "HEAD /v1/nothing", "HEAD /v1/model"):
+            connection.sendall(f"{ask} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += connection.recv(65536)
+            assert head.startswith(b"HTTP/1.1 404" if "nothing" in ask else b"HTTP/1.1 200")
+        connection.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 12\r\n\r\n")
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b'{"text": ""}')
+        whole = connection.recv(65536)  # the head comes with its body
+        assert whole.startswith(b"HTTP/1.1 200")
+        assert whole.endswith(b"}")
 
 
 def test_a_body_beyond_the_limit_is_refused_before_it_has_come(start, answer_of):

@@ -7,7 +7,7 @@ import pytest
 from reelsense.inference import predictor
 from reelsense.serving import work
 from reelsense.serving.limits import Limits
-from reelsense.serving.work import OVERHEAD, TOGETHER, Job, cut
+from reelsense.serving.work import ALONE, OVERHEAD, TOGETHER, Job, cut
 
 
 def asked(here, text="a", path="/v1/predict"):
@@ -49,6 +49,45 @@ def test_short_requests_that_wait_are_scored_together(served, waiting, until):
     shown = here.get("/metrics").text
     assert 'reelsense_batch_texts_bucket{le="8.0"} 2.0' in shown  # the first, and the long one
     assert 'reelsense_batch_texts_bucket{le="16.0"} 3.0' in shown
+
+
+def test_little_work_waits_for_the_worker_that_has_some(served, waiting, until, monkeypatch):
+    monkeypatch.setattr(work, "SOON", 100.0)
+    here = served(waiting, limits=Limits(waiting=10), threads=2)
+    running = [asked(here, "first")]
+    until(lambda: waiting.asked == ["first"])
+    running.append(asked(here, "second"))
+    until(lambda: here.service.work.depth == 1)
+    running.append(asked(here, "x" * ALONE))
+    until(lambda: waiting.asked == ["first", "second", "x" * ALONE])
+    running.append(asked(here, "fourth"))
+    until(lambda: here.service.work.depth == 1)
+    waiting.let.set()
+    assert [one.result(10).status_code for one in running] == [200] * 4
+
+
+def test_nothing_waits_for_a_worker_that_has_come_to_a_stop(served, waiting, until, monkeypatch):
+    here = served(waiting, limits=Limits(waiting=10), threads=2)
+    running = [asked(here, "first")]
+    until(lambda: waiting.asked == ["first"])
+    monkeypatch.setattr(work, "SOON", 0.0)
+    running.append(asked(here, "second"))
+    until(lambda: waiting.asked == ["first", "second"])
+    waiting.let.set()
+    assert [one.result(10).status_code for one in running] == [200] * 2
+
+
+def test_what_waits_for_a_worker_that_dies_goes_to_another(served, waiting, until, monkeypatch):
+    monkeypatch.setattr(work, "SOON", 100.0)
+    here = served(waiting, limits=Limits(waiting=10), threads=2)
+    running = [asked(here, "first")]
+    until(lambda: waiting.asked == ["first"])
+    running.append(asked(here, "second"))
+    until(lambda: here.service.work.depth == 1)
+    (at_work,) = {*here.service.work.workers} - {*here.service.work._idle}
+    at_work.lives = False
+    waiting.let.set()
+    assert [one.result(10).status_code for one in running] == [200] * 2
 
 
 def test_what_would_wait_too_long_is_refused_at_once(served, waiting, until, refused):

@@ -19,7 +19,9 @@ from reelsense.serving.limits import Refused
 from reelsense.serving.service import Service
 from reelsense.serving.shapes import error_json
 
-# Seconds after which a connection is cut whose body is late: by then its request has been told so.
+# Seconds after which a request is woken whose body is late, as its clock began after ours; and for
+# which it may then answer, before its connection is cut.
+WAKE = 0.1
 GRACE = 2.0
 # Bytes that are read of a connection at a time. asyncio's 256 KiB are allocated for each read and
 # given back but for what has come, which leaves holes: 100,000 reviews of a flood took 6 MB.
@@ -31,6 +33,7 @@ LINGER = 0.2
 # none, and yet loses the body: to the parser, what follows such a head is the other protocol.
 UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 # Where the model works: there a request may be turned away.
+CONTINUE = b"HTTP/1.1 100 "
 WORK = re.compile(rb"(?:(/v1/predict|/v1/explain|/predict|/)|(/models)/[^?]+)(?:\?|$)")
 HEADERS = b"".join(
     b"%b: %b\r\n" % header
@@ -39,6 +42,41 @@ HEADERS = b"".join(
         (b"content-type", b"application/json"),
     )
 )  # fmt: skip
+
+
+class Whole:
+    """A transport that sends the head of an answer with its body.
+
+    uvicorn writes them one after the other. In one packet, with 8 clients and a short review each,
+    4% fewer milliseconds (p50; p99 13%), most of them the client's.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else a transport has."""
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send what has been kept and this, or keep it if it is a head."""
+        data, self._head = self._head + data, b""
+        if data.endswith(b"\r\n\r\n") and not data.startswith(CONTINUE):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send what has been kept: an answer has no body."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def close(self) -> None:
+        """Send what has been kept, and close."""
+        self.flush()
+        self._transport.close()
 
 
 class Connection(HttpToolsProtocol):
@@ -57,7 +95,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let a client in, unless too many are."""
-        super().connection_made(transport)
+        whole: Any = Whole(transport)
+        self._whole: Whole = whole
+        super().connection_made(whole)
         reading: Any = transport
         reading.max_size = READ
         if len(self.connections) > self._service.limits.connections:
@@ -83,7 +123,8 @@ class Connection(HttpToolsProtocol):
             else:
                 self._arm("head", limits.header_seconds)
         elif self._reading == "body":
-            self._arm("body", limits.body_seconds + GRACE)
+            if self._timed != "answer":
+                self._arm("body", limits.body_seconds + WAKE)
         elif self.timeout_keep_alive_task is None and self._is_answered():
             self._arm("head", limits.header_seconds)  # empty lines, and nothing after them
         else:
@@ -157,11 +198,12 @@ class Connection(HttpToolsProtocol):
     def _count(self, status: int) -> None:
         """Count a request that has no task."""
         metrics = self._service.metrics
-        metrics.requests.labels(self._route, str(status)).inc()
-        metrics.seconds.labels(self._route).observe(time.perf_counter() - self._began)
+        metrics.requests(self._route, str(status)).inc()
+        metrics.seconds(self._route).observe(time.perf_counter() - self._began)
 
     def on_response_complete(self) -> None:
         """Its answer has been sent."""
+        self._whole.flush()
         super().on_response_complete()
         if self._reading is None:
             self._disarm()  # from here on uvicorn's own limit counts, that of idle connections
@@ -221,6 +263,9 @@ class Connection(HttpToolsProtocol):
                          f"{seconds:g} s; send it faster")  # fmt: skip
         elif what == "head" or self._is_answered():
             self.transport.close()
+        elif what == "body":
+            self.cycle.message_event.set()  # an empty part, at which `read` looks at its clock
+            self._arm("answer", GRACE)
         else:
             self.transport.abort()
 
@@ -230,7 +275,7 @@ class Connection(HttpToolsProtocol):
         if self._is_answered():
             self.transport.write(_answer(Refused(status, code, message), True))
             metrics = self._service.metrics
-            metrics.requests.labels("none", str(status)).inc()
+            metrics.requests("none", str(status)).inc()
             metrics.rejected.labels(code).inc()
         self.transport.close()
 

@@ -104,8 +104,8 @@ def application(service: Service) -> ASGIApp:
         finally:
             service.buffered -= scope["state"]["bytes"]
             seconds = time.perf_counter() - begin
-            service.metrics.requests.labels(route, str(status or 499)).inc()
-            service.metrics.seconds.labels(route).observe(seconds)
+            service.metrics.requests(route, str(status or 499)).inc()
+            service.metrics.seconds(route).observe(seconds)
             if service.log:
                 _log(scope, route, status or 499, seconds)
 

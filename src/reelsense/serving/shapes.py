@@ -11,6 +11,8 @@ from reelsense.serving.limits import Limits, Refused
 # Fields of the other two servers. What is only in these sets cannot change an answer of this model.
 HUGGING_FACE: Final = {"inputs", "parameters", "options", "model"}
 TEXT_EMBEDDINGS: Final = {"inputs", "raw_scores", "truncate", "truncation_direction"}
+# Kept: `json.dumps` makes another one for each answer.
+ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def scores_json(said: Prediction, labels: Sequence[str], top: int = 2) -> list[d
 
 def encoded(content: Any) -> bytes:
     """Return JSON, in ASCII: a text may hold half a character, which has no UTF-8."""
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return ENCODER.encode(content).encode("ascii")
 
 
 def error_json(code: str, message: str) -> bytes:

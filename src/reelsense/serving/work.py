@@ -5,17 +5,18 @@ whole requests are handed back.
 """
 
 import asyncio
+import functools
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reelsense.errors import BadInput, Failure
 from reelsense.inference.answers import Prediction
 from reelsense.serving.limits import Refused
-from reelsense.serving.worker import Worker
+from reelsense.serving.worker import Worker, understood
 from reelsense.serving.worker_main import Loaded
 
 # Texts that a worker takes at a time: as many as the predictor scores in one go.
@@ -31,6 +32,12 @@ EXPLAINED = 5
 # company did not pay: of 1,030 a second (then in threads) 940 were left with a window of 1 ms, 810
 # with one of 3 ms; of whole reviews, 190 one by one, 200 to 260 in all the other ways.
 TOGETHER = 4096
+# Characters, with what workers have in hand, that wait for one of them while others have nothing to
+# do: 2 ms of work. With 8 clients and a short review each, 19% less processor time and 14% fewer
+# milliseconds (p99; medians of 30 rounds in turns). But SOON seconds after workers last got some,
+# nothing waits for them any more: they may have come to a stop.
+ALONE = 1500
+SOON = 0.01
 # Characters a second and worker that are assumed before anything has been measured.
 PACE = 300_000.0
 
@@ -90,10 +97,12 @@ class Work:
         self._took = took
         self._waiting: deque[Piece] = deque()
         self._cost = 0  # of what waits
+        self._in_hand = 0  # cost of what workers have
+        self._given = 0.0  # when they last got some
         self._pace = PACE
         self._closed = False
-        self._idle: list[asyncio.Future[None]] = []  # of workers that wait for texts
-        self._tasks = [asyncio.create_task(self._answer(worker)) for worker in workers]
+        self._idle: list[Worker] = []  # that have nothing to do
+        self._tasks = [asyncio.create_task(self._keep(worker)) for worker in workers]
 
     @property
     def depth(self) -> int:
@@ -140,36 +149,33 @@ class Work:
         pieces = cut(job, len(self.workers))
         job.pieces = len(pieces)
         self._waiting.extend(pieces)
-        self._cost += sum(piece.cost for piece in pieces)
-        self._wake(len(pieces))
+        self._cost += cost_of(pieces)
+        self._go_on()
         return job
 
     def end(self, job: Job) -> None:
         """Forget a job that nobody waits for any more: what has not begun leaves the queue."""
         if not job.pieces:
             return
-        self._cost -= sum(piece.cost for piece in self._waiting if piece.job is job)
+        self._cost -= cost_of(piece for piece in self._waiting if piece.job is job)
         self._waiting = deque(piece for piece in self._waiting if piece.job is not job)
 
-    def _wake(self, number: int) -> None:
-        """Let so many workers that have nothing to do look again."""
-        while number and self._idle:
-            idle = self._idle.pop()  # the last one, whose caches are warm
-            if not idle.done():
-                idle.set_result(None)
-                number -= 1
+    def _go_on(self) -> None:
+        """Give what waits to workers that have nothing to do."""
+        while self._waiting and self._idle:
+            now = time.perf_counter()
+            if self._in_hand and self._in_hand + self._cost <= ALONE and now < self._given + SOON:
+                return
+            worker = self._idle.pop()  # the last one, whose caches are warm
+            if worker.lives:
+                pieces = self._take()
+                self._in_hand, self._given = self._in_hand + cost_of(pieces), now
+                texts = [piece.job.texts[row] for piece in pieces for row in piece.rows]
+                enter = functools.partial(self._enter, worker, pieces, now)
+                worker.ask(texts, pieces[0].job.explain).add_done_callback(enter)
 
-    async def _take(self) -> list[Piece]:
-        """Return the next pieces for a worker, of one or of several short requests.
-
-        Nothing waits for company: see TOGETHER. None come where a process has ended meanwhile.
-        """
-        if not self._waiting:
-            idle = asyncio.get_running_loop().create_future()
-            self._idle.append(idle)
-            await idle
-        if not self._waiting:
-            return []
+    def _take(self) -> list[Piece]:
+        """Return the next pieces for a worker, of one or of several short requests."""
         taken = [self._waiting.popleft()]
         cost = taken[0].cost
         while (
@@ -183,30 +189,49 @@ class Work:
         self._cost -= cost
         return taken
 
-    async def _answer(self, worker: Worker) -> None:
-        """Have pieces answered by a worker, for ever."""
-        worker.exited = lambda: self._wake(len(self._idle))
+    def _enter(
+        self, worker: Worker, pieces: list[Piece], begin: float, said: asyncio.Future[bytes]
+    ) -> None:
+        """Enter what a worker has said of pieces, and hand back the jobs that are complete."""
+        if said.cancelled():  # the server ends
+            return
+        self._in_hand -= cost_of(pieces)
+        pace = cost_of(pieces) / max(time.perf_counter() - begin, 1e-6)
+        self._pace += 0.05 * (pace - self._pace)
+        explain = pieces[0].job.explain
+        answers: Iterator[Any] = iter(())
+        wrong: Exception | None = None
+        try:
+            found = understood(said.result(), explain)
+            answers = iter([found] if explain else found)
+        except Failure:
+            wrong = Refused(503, "lost", "the process that worked on this has died; try again",
+                            {"Retry-After": "1"})  # fmt: skip
+        except (BadInput, Refused) as error:
+            wrong = error
+        self._took(sum(len(piece.rows) for piece in pieces))
+        for piece in pieces:
+            job = piece.job
+            job.wrong = job.wrong or wrong
+            for row, answer in zip(piece.rows, answers, strict=False):
+                job.answers[row] = answer
+            job.pieces -= 1
+            if not job.pieces:
+                job.hand_back()
+        if worker.lives:
+            self._idle.append(worker)
+        self._go_on()
+
+    async def _keep(self, worker: Worker) -> None:
+        """Have a worker live and work, for ever."""
         while True:
             if not worker.lives:
                 await self._opened(worker)
-            if not (pieces := await self._take()):
-                continue
-            explain = pieces[0].job.explain
-            begin = time.perf_counter()
-            texts = [piece.job.texts[row] for piece in pieces for row in piece.rows]
-            answers: Any = ()
-            wrong: Exception | None = None
-            try:
-                said = await worker.ask(texts, explain)
-                answers = [said] if explain else said
-            except Failure:
-                wrong = Refused(503, "lost", "the process that worked on this has died; try again",
-                                {"Retry-After": "1"})  # fmt: skip
-            except (BadInput, Refused) as error:
-                wrong = error
-            seconds = max(time.perf_counter() - begin, 1e-6)
-            self._took(len(texts))
-            self._enter(pieces, answers, wrong, seconds)
+            self._idle.append(worker)
+            self._go_on()
+            await worker.ended()
+            if worker in self._idle:
+                self._idle.remove(worker)
 
     async def _opened(self, worker: Worker) -> None:
         """Start a worker; if that fails, again a second later."""
@@ -223,24 +248,10 @@ class Work:
             else:
                 return
 
-    def _enter(
-        self, pieces: list[Piece], answers: list[Any], wrong: Exception | None, seconds: float
-    ) -> None:
-        """Enter the answers of pieces, and hand back the jobs that are complete with them."""
-        pace = sum(piece.cost for piece in pieces) / seconds
-        self._pace += 0.05 * (pace - self._pace)
-        place = 0
-        for piece in pieces:
-            job = piece.job
-            if wrong is not None:
-                job.wrong = wrong
-            else:
-                for row in piece.rows:
-                    job.answers[row] = answers[place]
-                    place += 1
-            job.pieces -= 1
-            if not job.pieces:
-                job.hand_back()
+
+def cost_of(pieces: Iterable[Piece]) -> int:
+    """Return the cost of pieces together."""
+    return sum(piece.cost for piece in pieces)
 
 
 def cut(job: Job, workers: int) -> list[Piece]:

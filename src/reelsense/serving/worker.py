@@ -8,7 +8,6 @@ accepted requests were answered in 172 and 93 ms (p99; means of 2 floods of 30 s
 import asyncio
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from reelsense.errors import BadInput, Failure
@@ -23,7 +22,6 @@ class Worker(asyncio.SubprocessProtocol):
 
     opening: what `predictor.load` takes.
     code: its exit code, once it has ended.
-    exited: called when it ends.
     """
 
     def __init__(self, **opening: Any) -> None:
@@ -34,7 +32,6 @@ class Worker(asyncio.SubprocessProtocol):
         self._said: asyncio.Future[bytes] | None = None
         self._exited: asyncio.Future[None] | None = None
         self.code: int | None = None
-        self.exited: Callable[[], object] = lambda: None
 
     @property
     def lives(self) -> bool:
@@ -78,19 +75,21 @@ class Worker(asyncio.SubprocessProtocol):
             raise BadInput(said["wrong"]) if said["input"] else Failure(said["wrong"])
         return Loaded(**said | {"probe": Prediction(*said["probe"])})
 
-    async def ask(self, texts: list[str], explain: bool) -> Any:
-        """Return the predictions of texts; with `explain`, of one, the explanation as JSON.
+    def ask(self, texts: list[str], explain: bool) -> asyncio.Future[bytes]:
+        """Return what will be said of texts, or of one that is to be explained: see `understood`.
 
-        Raises:
-            BadInput: the model cannot explain. Failure: the process has died, and is to begin
-            again. Refused: a defect, which the process has reported.
+        Or Failure: the process has died meanwhile, and is to begin again.
         """
-        if self._process is None or self.code is not None:
-            raise _died(self.code)
+        assert self._process is not None
         self._said = asyncio.get_running_loop().create_future()
         to: Any = self._process.get_pipe_transport(0)
         to.write(encoded([texts, explain]) + b"\n")
-        return understood(await self._said, explain)
+        return self._said
+
+    async def ended(self) -> None:
+        """Wait for the end of a process that has begun."""
+        assert self._exited is not None
+        await asyncio.shield(self._exited)
 
     async def end(self) -> None:
         """End the process, whatever it does."""
@@ -99,7 +98,7 @@ class Worker(asyncio.SubprocessProtocol):
             if self._said is not None:
                 self._said.cancel()  # nobody waits for it any more
             process.close()
-            await self._exited
+            await asyncio.shield(self._exited)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Take a part of a line; the next one comes when something has been asked."""
@@ -122,11 +121,14 @@ class Worker(asyncio.SubprocessProtocol):
         self._exited.set_result(None)
         if self._said is not None and not self._said.done():
             self._said.set_exception(_died(self.code))
-        self.exited()
 
 
 def understood(line: bytes, explain: bool) -> Any:
-    """Return what `ask` does, of what the process has said."""
+    """Return predictions, or the JSON of an explanation, from what a process has said.
+
+    Raises:
+        BadInput: the model cannot explain. Refused: a defect, which the process has reported.
+    """
     if explain and line.startswith(b"{"):
         return line  # of a long text megabytes, which only the client reads
     said = json.loads(line)
