@@ -6,7 +6,6 @@ sense. The flags of the command line are made from the same fields.
 
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Final, Self
@@ -62,6 +61,8 @@ class Settings:
         Raises:
             BadInput: not TOML, an unknown key, a value of the wrong kind.
         """
+        import tomllib  # 6 ms, of which the verbs without a recipe have no use
+
         try:
             values = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

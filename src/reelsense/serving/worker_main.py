@@ -63,6 +63,7 @@ def main() -> None:
 
     The end comes with that of the server, be it killed.
     """
+    gc.disable()  # until all is loaded, which takes 340 instead of 375 ms
     for number in (signal.SIGINT, signal.SIGTERM):  # of a whole group: the server decides
         signal.signal(number, signal.SIG_IGN)
     asked, said = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
@@ -83,6 +84,7 @@ def _serve(asked: IO[bytes], said: IO[bytes]) -> None:
         return
     _say(encoded(vars(found) | {"probe": fields(found.probe)}), said)
     gc.freeze()  # the vocabulary is here to stay: a collection took 30 ms
+    gc.enable()
     if model.about["evidence"]:
         model.explain(PROBE)  # its session takes 0.1 s to open
     if sys.platform == "linux":
