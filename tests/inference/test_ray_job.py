@@ -228,14 +228,11 @@ def test_an_actor_that_is_killed_changes_nothing(partitions, here, cluster, tiny
     partitions(8_000)
     address, folder = cluster
     with driver(address, tiny_bundle, "--on-error", "keep") as running:
-
-        def both():
-            found = actors_at_work(folder)
-            return found if len(found) == 2 else None
-
-        found = wait_for(both)
+        first = next(iter(wait_for(lambda: actors_at_work(folder))))
+        os.kill(first, signal.SIGSTOP)  # else it may have done all before the other begins
+        found = wait_for(lambda: len(found := actors_at_work(folder)) == 2 and found)
         assert len(set(found.values())) == 2  # an actor on each node
-        os.kill(min(found), signal.SIGKILL)
+        os.kill(first, signal.SIGKILL)
         out, err = running.communicate(timeout=120)
     assert (running.returncode, out) == (0, "")
     assert "Rows       32,000\nNo answer  2 (empty 2); listed in out.errors.jsonl" in err

@@ -50,7 +50,8 @@ class Here:
 
     def __init__(self, model, limits=None, access=None, threads=2):
         self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
         self.service = Service(limits or Limits(), access or Access(), lambda: {"reelsense": "0"})
         self.app = application(self.service)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
@@ -92,10 +93,20 @@ class Here:
         return found
 
     def close(self):
-        if self.service.work is not None:
-            self.loop.call_soon_threadsafe(self.service.work.close)
-        self.wait(self.client.aclose())
+        self.wait(self.end())
         self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+    async def end(self):
+        if self.service.work is not None:
+            self.service.work.close()
+        await self.client.aclose()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.get_running_loop().shutdown_default_executor()
 
 
 @pytest.fixture
