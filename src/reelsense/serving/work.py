@@ -1,7 +1,7 @@
 """Texts that wait for a worker, answered in their order; and no more of them than can be soon.
 
-The event loop puts texts in; as soon as a worker is free, it gets what a core can do at a time, and
-whole requests are handed back.
+The event loop puts texts in; as soon as a worker is free, it gets what a core can do at a time (a
+little waits for one that is at work), and whole requests are handed back.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ PACE = 300_000.0
 class Job:
     """A request's texts, and the answers that are there already.
 
-    cost: in characters, see OVERHEAD. pieces: how many of them are still to come.
+    pieces: how many of its pieces are still to come.
     """
 
     texts: list[str]
@@ -73,7 +73,10 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Texts of one job that one worker takes at a time: their places in it, cost, since when."""
+    """Texts of one job that one worker takes at a time.
+
+    rows: their places in it. cost: in characters, see OVERHEAD. since: when it came.
+    """
 
     job: Job
     rows: list[int]
