@@ -19,9 +19,7 @@ from reelsense.serving.limits import Refused
 from reelsense.serving.service import Service
 from reelsense.serving.shapes import error_json
 
-# Seconds after which a request is woken whose body is late, as its clock began after ours; and for
-# which it may then answer, before its connection is cut.
-WAKE = 0.1
+# Seconds that a request has left to answer when its body is late, before its connection is cut.
 GRACE = 2.0
 # Bytes that are read of a connection at a time. asyncio's 256 KiB are allocated for each read and
 # given back but for what has come, which leaves holes: 100,000 reviews of a flood took 6 MB.
@@ -96,7 +94,6 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let a client in, unless too many are."""
         whole: Any = Whole(transport)
-        self._whole: Whole = whole
         super().connection_made(whole)
         reading: Any = transport
         reading.max_size = READ
@@ -107,8 +104,6 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on, and see what is to come."""
-        if self._reading == "head":
-            self._head_bytes += len(data)
         if self._reading != "body" and UPGRADE.search(data):
             head, blank, rest = data.partition(b"\r\n\r\n")
             data = UPGRADE.sub(b"\r\nx-not-offered:", head) + blank + rest
@@ -117,6 +112,7 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             self._disarm()
         elif self._reading == "head":
+            self._head_bytes += len(data)  # with the end of the request before it, at most READ
             if self._head_bytes > limits.header_bytes:
                 self._refuse(431, "head_too_large", f"the head of the request is larger than "
                              f"{limits.header_bytes:,} bytes")  # fmt: skip
@@ -124,7 +120,7 @@ class Connection(HttpToolsProtocol):
                 self._arm("head", limits.header_seconds)
         elif self._reading == "body":
             if self._timed != "answer":
-                self._arm("body", limits.body_seconds + WAKE)
+                self._arm("body", limits.body_seconds)
         elif self.timeout_keep_alive_task is None and self._is_answered():
             self._arm("head", limits.header_seconds)  # empty lines, and nothing after them
         else:
@@ -189,7 +185,7 @@ class Connection(HttpToolsProtocol):
         """Send an error to a request that has no task."""
         stays = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         self.transport.write(_answer(refused, not stays))
-        self._service.metrics.rejected.labels(refused.code).inc()
+        self._service.metrics.rejected(refused.code).inc()
         self._count(refused.status)
         if not stays:
             self.transport.close()
@@ -203,7 +199,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Its answer has been sent."""
-        self._whole.flush()
+        self.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
         if self._reading is None:
             self._disarm()  # from here on uvicorn's own limit counts, that of idle connections
@@ -264,7 +260,8 @@ class Connection(HttpToolsProtocol):
         elif what == "head" or self._is_answered():
             self.transport.close()
         elif what == "body":
-            self.cycle.message_event.set()  # an empty part, at which `read` looks at its clock
+            self.cycle.scope["state"]["late"] = True
+            self.cycle.message_event.set()  # `read` gets an empty part, and looks
             self._arm("answer", GRACE)
         else:
             self.transport.abort()
@@ -276,7 +273,7 @@ class Connection(HttpToolsProtocol):
             self.transport.write(_answer(Refused(status, code, message), True))
             metrics = self._service.metrics
             metrics.requests("none", str(status)).inc()
-            metrics.rejected.labels(code).inc()
+            metrics.rejected(code).inc()
         self.transport.close()
 
 
