@@ -38,6 +38,7 @@ from record import RESULTS
 from reelsense.cores import available_cores
 from reelsense.text.reviews import read_reviews
 from reelsense.training.measure import code_version
+from scoring import children
 
 SHORT = "A wonderful film, and never dull."
 BATCH = 64
@@ -212,10 +213,9 @@ def _probe(port: int, asked: Connection) -> None:
 
 def held(process: subprocess.Popen[str]) -> tuple[float, int]:
     """Return MiB of a server and its workers, what they share counted once, and descriptors."""
-    main = Path(f"/proc/{process.pid}")
-    children = (main / f"task/{process.pid}/children").read_text("utf-8").split()
     memory, descriptors = 0.0, 0
-    for folder in (main, *(Path("/proc") / child for child in children)):
+    for pid in (process.pid, *children(process.pid)):
+        folder = Path(f"/proc/{pid}")
         found = re.search(r"Pss:\s+(\d+)", (folder / "smaps_rollup").read_text("utf-8"))
         assert found
         memory += int(found[1]) / 1024

@@ -51,13 +51,20 @@ def test_short_requests_that_wait_are_scored_together(served, waiting, until):
     assert 'reelsense_batch_texts_bucket{le="16.0"} 3.0' in shown
 
 
-def test_little_work_waits_for_the_worker_that_has_some(served, waiting, until, monkeypatch):
+@pytest.fixture
+def second_waits(served, waiting, until, monkeypatch):
+    """A server of two workers and two requests: one worker has the first, and the second waits."""
     monkeypatch.setattr(work, "SOON", 100.0)
     here = served(waiting, limits=Limits(waiting=10), threads=2)
     running = [asked(here, "first")]
     until(lambda: waiting.asked == ["first"])
     running.append(asked(here, "second"))
     until(lambda: here.service.work.depth == 1)
+    return here, running
+
+
+def test_little_work_waits_for_the_worker_that_has_some(second_waits, waiting, until):
+    here, running = second_waits
     running.append(asked(here, "x" * ALONE))
     until(lambda: waiting.asked == ["first", "second", "x" * ALONE])
     running.append(asked(here, "fourth"))
@@ -77,13 +84,8 @@ def test_nothing_waits_for_a_worker_that_has_come_to_a_stop(served, waiting, unt
     assert [one.result(10).status_code for one in running] == [200] * 2
 
 
-def test_what_waits_for_a_worker_that_dies_goes_to_another(served, waiting, until, monkeypatch):
-    monkeypatch.setattr(work, "SOON", 100.0)
-    here = served(waiting, limits=Limits(waiting=10), threads=2)
-    running = [asked(here, "first")]
-    until(lambda: waiting.asked == ["first"])
-    running.append(asked(here, "second"))
-    until(lambda: here.service.work.depth == 1)
+def test_what_waits_for_a_worker_that_dies_goes_to_another(second_waits, waiting, until):
+    here, running = second_waits
     (at_work,) = {*here.service.work.workers} - {*here.service.work._idle}
     at_work.lives = False
     waiting.let.set()

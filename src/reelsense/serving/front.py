@@ -71,7 +71,7 @@ def application(service: Service) -> ASGIApp:
             if service.draining and b"connection" not in names:
                 yield b"connection", b"close"
 
-        scope["state"] = {"bytes": 0}
+        scope["state"] = {"bytes": 0, "late": False}
         try:
             try:
                 if path not in PROBES:
@@ -178,7 +178,7 @@ async def _refuse(
     A connection that is closed with bytes unread is reset, and the answer in it lost: of what is
     still on its way, as much as a body may have is read and thrown away, for a second at most.
     """
-    service.metrics.rejected.labels(error.code).inc()
+    service.metrics.rejected(error.code).inc()
     content = error_json(error.code, error.message)
     headers = [
         (b"content-type", b"application/json"),

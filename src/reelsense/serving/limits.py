@@ -13,7 +13,7 @@ class Limits:
     body: bytes of a request's body.
     texts: texts of one request.
     characters: of one text. The longest review of IMDB has 13,700; one of 800,000 took
-        0.2 s to tokenise, with Python's lock held for much of it, and 4 s to explain.
+        0.2 s to tokenise and 4 s to explain.
     waiting: seconds that a request may have to wait for those before it; with more than that
         ahead of it, it is refused at once. In a flood of four times the load, those accepted had a
         p99 of 2.6 times that without with 0.1, of 1.5 times with 0.05 (medians of 3 rounds).

@@ -135,7 +135,6 @@ async def read(request: Request, service: Service) -> dict[str, Any]:
         raise _too_large(limit)
     parts: list[bytes] = []
     size = 0
-    late = time.monotonic() + service.limits.body_seconds
     while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
@@ -149,7 +148,7 @@ async def read(request: Request, service: Service) -> dict[str, Any]:
         request.state.bytes = size
         if not message.get("more_body", False):
             return read_json(b"".join(parts))
-        if time.monotonic() > late:  # the connection sees to it that there is a message by then
+        if request.state.late:
             raise Refused(408, "too_slow", f"the body had not come after "
                           f"{service.limits.body_seconds:g} s; send it faster",
                           {"Connection": "close"})  # fmt: skip

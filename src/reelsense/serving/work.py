@@ -81,7 +81,7 @@ class Piece:
     job: Job
     rows: list[int]
     cost: int
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.perf_counter)
 
 
 class Work:
@@ -124,7 +124,7 @@ class Work:
             return 0.0
         expected = self._cost / (self._pace * len(self.workers))
         # The pace lags behind what a flood takes away from it; the first in the line does not.
-        return max(expected, time.monotonic() - self._waiting[0].since)
+        return max(expected, time.perf_counter() - self._waiting[0].since)
 
     def close(self) -> None:
         """Take no more, and let go of the workers."""
@@ -198,8 +198,9 @@ class Work:
         """Enter what a worker has said of pieces, and hand back the jobs that are complete."""
         if said.cancelled():  # the server ends
             return
-        self._in_hand -= cost_of(pieces)
-        pace = cost_of(pieces) / max(time.perf_counter() - begin, 1e-6)
+        cost = cost_of(pieces)
+        self._in_hand -= cost
+        pace = cost / max(time.perf_counter() - begin, 1e-6)
         self._pace += 0.05 * (pace - self._pace)
         explain = pieces[0].job.explain
         answers: Iterator[Any] = iter(())

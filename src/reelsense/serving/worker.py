@@ -73,7 +73,7 @@ class Worker(asyncio.SubprocessProtocol):
         said = json.loads(await self._said)
         if "wrong" in said:
             raise BadInput(said["wrong"]) if said["input"] else Failure(said["wrong"])
-        return Loaded(**said | {"probe": Prediction(*said["probe"])})
+        return Loaded(**said | {"probe": Prediction(**said["probe"])})
 
     def ask(self, texts: list[str], explain: bool) -> asyncio.Future[bytes]:
         """Return what will be said of texts, or of one that is to be explained: see `understood`.
@@ -93,12 +93,12 @@ class Worker(asyncio.SubprocessProtocol):
 
     async def end(self) -> None:
         """End the process, whatever it does."""
-        if self._begun is not None and self._exited is not None:
+        if self._begun is not None:
             process, _ = await self._begun
             if self._said is not None:
                 self._said.cancel()  # nobody waits for it any more
             process.close()
-            await asyncio.shield(self._exited)
+            await self.ended()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Take a part of a line; the next one comes when something has been asked."""
@@ -136,7 +136,7 @@ def understood(line: bytes, explain: bool) -> Any:
         raise BadInput(said)
     if said is None:
         raise Refused(500, "internal", "the server failed; its log says where")
-    return [Prediction(*row) for row in said]
+    return [Prediction(**row) for row in said]
 
 
 def _died(code: int | None) -> Failure:

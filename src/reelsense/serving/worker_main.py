@@ -1,6 +1,6 @@
 """A process that holds the model, and answers one request after the other: see `worker`.
 
-A line of JSON each: asked [TEXTS, EXPLAIN], it says [FIELDS OF A PREDICTION, ...] or
+A line of JSON each: asked [TEXTS, EXPLAIN], it says [A PREDICTION, ...] or
 {AN EXPLANATION}; or "what was wrong", or null for a defect, which it has reported.
 """
 
@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from reelsense.errors import BadInput
 from reelsense.inference.answers import Prediction, finite
 from reelsense.serving.limits import report
-from reelsense.serving.shapes import encoded, explanation_json
+from reelsense.serving.shapes import encoded, explanation_json, prediction_json
 
 if TYPE_CHECKING:
     from reelsense.inference.predictor import Predictor
@@ -45,17 +45,12 @@ def answer(model: "Predictor", texts: list[str], explain: bool) -> bytes:
     try:
         if explain:
             return encoded(explanation_json(model.explain(texts[0])))
-        return encoded([fields(said) for said in model(texts)])
+        return encoded([prediction_json(said) for said in model(texts)])
     except BadInput as error:
         return encoded(str(error))
     except Exception as error:
         report(error)
         return encoded(None)
-
-
-def fields(said: Prediction) -> tuple[Any, ...]:
-    """Return the values of a prediction, in their order."""
-    return said.label, said.probability, said.tokens, said.unknown, said.truncated
 
 
 def main() -> None:
@@ -82,7 +77,7 @@ def _serve(asked: IO[bytes], said: IO[bytes]) -> None:
     except Exception as error:
         _say(encoded({"wrong": str(error), "input": isinstance(error, BadInput)}), said)
         return
-    _say(encoded(vars(found) | {"probe": fields(found.probe)}), said)
+    _say(encoded(vars(found) | {"probe": prediction_json(found.probe)}), said)
     gc.freeze()  # the vocabulary is here to stay: a collection took 30 ms
     gc.enable()
     if model.about["evidence"]:
